@@ -1,0 +1,1 @@
+"""From stored objects to the hospital: delivery to archives."""

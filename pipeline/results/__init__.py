@@ -1,0 +1,1 @@
+"""From probability maps to DICOM objects: findings, measurements, SEG, SR and picture."""
