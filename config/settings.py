@@ -25,6 +25,15 @@ def _ae_title(value: str) -> str:
     return title
 
 
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 class Branch(BaseModel):
     """One branch of the settings tree: unknown names are errors, values never change."""
 
@@ -63,7 +72,9 @@ class PeerSettings(Branch):
     name: str = Field(min_length=1, max_length=64, description="Name shown on pages and used by `send_to`.")
     ae_title: str = Field(description="The peer's AE title, at most 16 characters.")
     host: str | None = Field(None, description="Address to reach the peer; needed to send to it.")
-    port: int | None = Field(None, ge=1, le=65535, description="Port to reach the peer; needed to send to it.")
+    port: int | None = Field(
+        None, ge=1, le=65535, description="Port to reach the peer; needed to send to it."
+    )
     addresses: tuple[str, ...] = Field(
         (), description="Addresses or networks it may call from; empty: only its host."
     )
@@ -72,10 +83,12 @@ class PeerSettings(Branch):
         None, gt=0, le=86400, description="Quiet period for studies of this peer; empty: the listener's."
     )
     send_to: tuple[str, ...] | None = Field(
-        None, description="Names of peers that get results of its studies; empty: itself, when it has host and port."
+        None,
+        description="Names of peers that get results of its studies; empty: itself, when it has host and port.",
     )
     sr_class: Literal["comprehensive-3d", "comprehensive", "enhanced"] = Field(
-        "comprehensive-3d", description="SOP class of structured reports sent to it, for archives that refuse one."
+        "comprehensive-3d",
+        description="SOP class of structured reports sent to it, for archives that refuse one.",
     )
 
     check_ae_title = field_validator("ae_title")(_ae_title)
@@ -109,18 +122,29 @@ class ListenerSettings(Branch):
     host: str = Field("0.0.0.0", description="Address to listen on.")  # noqa: S104 a PACS is another machine
     port: int = Field(11112, ge=0, le=65535, description="Port to listen on; 11112 is registered for DICOM.")
     quiet_seconds: float = Field(
-        30.0, gt=0, le=86400, description="A study with no new image for so long is whole; scanners pause 5 to 20 s."
+        30.0,
+        gt=0,
+        le=86400,
+        description="A study with no new image for so long is whole; scanners pause 5 to 20 s.",
     )
     quiet_seconds_by_modality: dict[str, float] = Field(
         default_factory=dict, description="Other quiet periods by modality, for example {US: 120}."
     )
     open_hours_max: float = Field(
-        12.0, gt=0, le=168, description="A study still receiving after so long is closed as partial and analysed."
+        12.0,
+        gt=0,
+        le=168,
+        description="A study still receiving after so long is closed as partial and analysed.",
     )
     connections_max: int = Field(512, ge=4, le=20000, description="Open connections in all.")
-    connections_per_address_max: int = Field(32, ge=1, le=20000, description="Open connections of one address.")
+    connections_per_address_max: int = Field(
+        32, ge=1, le=20000, description="Open connections of one address."
+    )
     unusual_associations_max: int = Field(
-        8, ge=0, le=64, description="Associations served by pynetdicom threads (role selection, user identity)."
+        8,
+        ge=0,
+        le=64,
+        description="Associations served by pynetdicom threads (role selection, user identity).",
     )
     request_seconds: float = Field(10.0, gt=0, le=300, description="Time for a peer to complete its request.")
     idle_seconds: float = Field(60.0, gt=0, le=3600, description="Time an association may be silent.")
@@ -128,17 +152,25 @@ class ListenerSettings(Branch):
     pdu_bytes: int = Field(131072, ge=4096, le=1048576, description="Longest PDU we announce and accept.")
     instance_gib_max: float = Field(4.0, gt=0, le=64, description="Largest instance accepted.")
     segment_mib: int = Field(64, ge=1, le=1024, description="Size of a spool segment.")
-    reserve_gib: float = Field(2.0, ge=0, description="Free disk below which we answer 0xA700 (out of resources).")
+    reserve_gib: float = Field(
+        2.0, ge=0, description="Free disk below which we answer 0xA700 (out of resources)."
+    )
 
 
 class WorkerSettings(Branch):
     """How analyses run."""
 
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes CUDA where there is a GPU.")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="auto takes CUDA where there is a GPU."
+    )
     threads: int | None = Field(None, ge=1, le=256, description="CPU threads of a model; empty: all cores.")
-    memory_gib: float = Field(8.0, gt=0.5, le=1024, description="Memory limit of the process that runs a job.")
+    memory_gib: float = Field(
+        8.0, gt=0.5, le=1024, description="Memory limit of the process that runs a job."
+    )
     job_seconds_max: float = Field(900.0, gt=0, le=86400, description="Time limit of one job.")
-    lease_seconds: float = Field(60.0, ge=2, le=3600, description="A job without a heartbeat for so long is free again.")
+    lease_seconds: float = Field(
+        60.0, ge=2, le=3600, description="A job without a heartbeat for so long is free again."
+    )
     attempts_max: int = Field(3, ge=1, le=20, description="Tries before a job is failed.")
     poll_seconds: float = Field(2.0, gt=0, le=60, description="How often to look when no hint arrives.")
 
@@ -147,7 +179,9 @@ class PackageSettings(Branch):
     """Which models run."""
 
     folders: tuple[Path, ...] = Field((), description="Folders with model packages besides the shipped ones.")
-    enabled: tuple[str, ...] | None = Field(None, description="Ids of the packages that run; empty: all that verify.")
+    enabled: tuple[str, ...] | None = Field(
+        None, description="Ids of the packages that run; empty: all that verify."
+    )
     accepted: dict[str, str] = Field(
         default_factory=dict,
         description="Digest accepted for a package of your own, by id; shipped packages are accepted by their digest.",
@@ -157,16 +191,22 @@ class PackageSettings(Branch):
 class ResultSettings(Branch):
     """What is written and sent."""
 
-    secondary_capture: bool = Field(True, description="Send a summary picture; many PACS show neither SEG nor SR.")
+    secondary_capture: bool = Field(
+        True, description="Send a summary picture; many PACS show neither SEG nor SR."
+    )
     not_analysed_report: bool = Field(False, description="Send a small SR for a study that was not analysed.")
-    send_to: tuple[str, ...] = Field((), description="Names of peers that get every result, besides its sender.")
+    send_to: tuple[str, ...] = Field(
+        (), description="Names of peers that get every result, besides its sender."
+    )
 
 
 class DeliverySettings(Branch):
     """How results leave."""
 
     tries_max: int = Field(12, ge=1, le=1000, description="Tries before a delivery is parked for a person.")
-    first_wait_seconds: float = Field(30.0, gt=0, le=3600, description="Wait after the first failure; it doubles.")
+    first_wait_seconds: float = Field(
+        30.0, gt=0, le=3600, description="Wait after the first failure; it doubles."
+    )
     wait_seconds_max: float = Field(600.0, gt=0, le=86400, description="Longest wait between tries.")
     answer_seconds: float = Field(60.0, gt=0, le=3600, description="Time for a peer to answer a C-STORE.")
 
@@ -218,7 +258,9 @@ class Settings(Branch):
 
     state_folder: Path = Field(Path("var/preread"), description="Where images, results and rows live.")
     node: NodeSettings = NodeSettings()
-    peers: tuple[PeerSettings, ...] = Field((), description="Who may call and who gets results; default deny.")
+    peers: tuple[PeerSettings, ...] = Field(
+        (), description="Who may call and who gets results; default deny."
+    )
     database: DatabaseSettings = DatabaseSettings()
     listener: ListenerSettings = ListenerSettings()
     worker: WorkerSettings = WorkerSettings()
@@ -264,14 +306,3 @@ class Settings(Branch):
                 elif peer.host is not None and peer.port is not None:
                     names.add(peer.name)
         return tuple(peer for peer in self.peers if peer.name in names)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
