@@ -84,7 +84,7 @@ class PeerSettings(Branch):
     )
     send_to: tuple[str, ...] | None = Field(
         None,
-        description="Names of peers that get results of its studies; empty: itself, when it has host and port.",
+        description="Names of peers that get its results; empty: itself, when it has host and port.",
     )
     sr_class: Literal["comprehensive-3d", "comprehensive", "enhanced"] = Field(
         "comprehensive-3d",
@@ -101,7 +101,7 @@ class PeerSettings(Branch):
                 ipaddress.ip_network(item, strict=False)
             except ValueError:
                 raise ValueError(
-                    f"addresses: {item!r} is neither an IP address nor a network such as 10.1.0.0/16. Correct it."
+                    f"addresses: {item!r} is neither an IP address nor a network (10.1.0.0/16). Correct it."
                 ) from None
         return value
 
@@ -119,7 +119,7 @@ class DatabaseSettings(Branch):
 class ListenerSettings(Branch):
     """How studies come in."""
 
-    host: str = Field("0.0.0.0", description="Address to listen on.")  # noqa: S104 a PACS is another machine
+    host: str = Field("0.0.0.0", description="Address to listen on.")
     port: int = Field(11112, ge=0, le=65535, description="Port to listen on; 11112 is registered for DICOM.")
     quiet_seconds: float = Field(
         30.0,
@@ -184,7 +184,7 @@ class PackageSettings(Branch):
     )
     accepted: dict[str, str] = Field(
         default_factory=dict,
-        description="Digest accepted for a package of your own, by id; shipped packages are accepted by their digest.",
+        description="Digest accepted for a package of your own, by id; the shipped ones need no entry.",
     )
 
 
@@ -240,8 +240,8 @@ class WebSettings(Branch):
     def _login_beyond_loopback(self) -> "WebSettings":
         if not self.logins and not _is_loopback(self.host):
             raise ValueError(
-                f"web.host {self.host} is reachable from other machines and no login is configured; the page shows "
-                "patients. Add web.logins or set web.host to 127.0.0.1."
+                f"web.host {self.host} is reachable from other machines and no login is configured; "
+                "the page shows patients. Add web.logins or set web.host to 127.0.0.1."
             )
         return self
 
