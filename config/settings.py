@@ -277,13 +277,15 @@ class Settings(Branch):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"peers: the name {name!r} is used twice. Rename one.")
-        for peer in self.peers:
-            for target in (*(peer.send_to or ()), *self.results.send_to):
-                chosen = next((p for p in self.peers if p.name == target), None)
-                if chosen is None:
-                    raise ValueError(f"send_to: no peer is called {target!r}. Known: {', '.join(names)}.")
-                if chosen.host is None or chosen.port is None:
-                    raise ValueError(f"send_to: peer {target!r} has no host and port. Add them.")
+        targets = [target for peer in self.peers for target in peer.send_to or ()]
+        for target in (*targets, *self.results.send_to):
+            chosen = next((p for p in self.peers if p.name == target), None)
+            if chosen is None:
+                raise ValueError(
+                    f"send_to: no peer is called {target!r}. Known: {', '.join(names) or 'none'}."
+                )
+            if chosen.host is None or chosen.port is None:
+                raise ValueError(f"send_to: peer {target!r} has no host and port. Add them.")
         return self
 
     @property
