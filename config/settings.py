@@ -86,10 +86,6 @@ class PeerSettings(Branch):
         None,
         description="Names of peers that get its results; empty: itself, when it has host and port.",
     )
-    sr_class: Literal["comprehensive-3d", "comprehensive", "enhanced"] = Field(
-        "comprehensive-3d",
-        description="SOP class of structured reports sent to it, for archives that refuse one.",
-    )
 
     check_ae_title = field_validator("ae_title")(_ae_title)
 
@@ -193,6 +189,10 @@ class ResultSettings(Branch):
 
     secondary_capture: bool = Field(
         True, description="Send a summary picture; many PACS show neither SEG nor SR."
+    )
+    sr_class: Literal["comprehensive-3d", "comprehensive", "enhanced"] = Field(
+        "comprehensive-3d",
+        description="SOP class of structured reports; some archives take only the older two.",
     )
     not_analysed_report: bool = Field(False, description="Send a small SR for a study that was not analysed.")
     send_to: tuple[str, ...] = Field(
