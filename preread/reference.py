@@ -24,8 +24,9 @@ def settings_page() -> str:
         "# Settings\n\n"
         "One YAML file: `--config FILE`, else `PREREAD_CONFIG`, else `./preread.yaml`, else\n"
         "`/etc/preread/preread.yaml`. `preread config init` writes one with every default and its reason,\n"
-        "`preread config check` names file, line, reason and remedy of each error. Any value can come from the\n"
-        "environment, levels joined by two underscores: `PREREAD_LISTENER__PORT=11113`. Units are in the names.\n\n"
+        "`preread config check` names file, line, reason and remedy of each error. Any value can come from\n"
+        "the environment, levels joined by two underscores: `PREREAD_LISTENER__PORT=11113`. Units are in the\n"
+        "names.\n\n"
     )
     top = [name for name, field in Settings.model_fields.items() if not _is_branch(field.annotation)]
     text += "## Top level\n\n" + _table(Settings, "", only=top)
@@ -122,8 +123,8 @@ def refusals_page() -> str:
         HEAD
         + (
             "# Why a study is not analysed\n\n"
-            "Each reason is coded, kept on the job and shown on the page, in `--json` and, by setting, in a small\n"
-            "structured report. Words in braces are filled in.\n\n"
+            "Each reason is coded, kept on the job and shown on the page, in `--json` and, by setting, in a\n"
+            "small structured report. Words in braces are filled in.\n\n"
         )
         + "\n".join(rows)
         + "\n"
