@@ -25,8 +25,8 @@ def settings_page() -> str:
         "One YAML file: `--config FILE`, else `PREREAD_CONFIG`, else `./preread.yaml`, else\n"
         "`/etc/preread/preread.yaml`. `preread config init` writes one with every default and its reason,\n"
         "`preread config check` names file, line, reason and remedy of each error. Any value can come from\n"
-        "the environment, levels joined by two underscores: `PREREAD_LISTENER__PORT=11113`. Units are in the\n"
-        "names.\n\n"
+        "the environment, levels joined by two underscores: `PREREAD_LISTENER__PORT=11113`. Units are in\n"
+        "the names.\n\n"
     )
     top = [name for name, field in Settings.model_fields.items() if not _is_branch(field.annotation)]
     text += "## Top level\n\n" + _table(Settings, "", only=top)
