@@ -74,13 +74,14 @@ REASONS: Final[Mapping[str, _Reason]] = MappingProxyType(
         ),
         "MISSING-SLICE": _Reason(
             "a gap between neighbouring slices where the others are even",
-            "The slices {before} and {after} are {gap_mm:.2f} mm apart where the others are {usual_mm:.2f} mm "
-            "apart ({gaps} such gap(s)): {missing} slice(s) missing",
+            "The slices {before} and {after} are {gap_mm:.2f} mm apart, the others {usual_mm:.2f} mm: "
+            "{missing} slice(s) missing in {gaps} gap(s)",
             "Send the missing images; the study is then analysed again by itself.",
         ),
         "UNEVEN-SPACING": _Reason(
             "the distance between slices changes along the stack",
-            "The slice distance changes from {least_mm:.2f} to {most_mm:.2f} mm, first between {before} and {after}",
+            "The slice distance varies from {least_mm:.2f} to {most_mm:.2f} mm, "
+            "first between {before} and {after}",
             "Send an evenly spaced reconstruction of the series.",
         ),
         "UNEVEN-POSITIONS": _Reason(
@@ -90,7 +91,8 @@ REASONS: Final[Mapping[str, _Reason]] = MappingProxyType(
         ),
         "DUPLICATE-SLICES": _Reason(
             "several images at one position that nothing in their headers tells apart",
-            "The images {first} and {second} lie at the same position and nothing in their headers tells them apart",
+            "The images {first} and {second} lie at one position and nothing in their headers "
+            "tells them apart",
             "Send the acquisitions as separate series.",
         ),
         "GANTRY-TILT": _Reason(

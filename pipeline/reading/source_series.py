@@ -1,4 +1,4 @@
-"""SourceSeries: a volume together with the images it was made from, so that results can point back at them."""
+"""SourceSeries: a volume together with the images it was made from, so that results can cite them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class SourceSeries:
     ----------
     volume : float32, rescaled values, bright is bright (MONOCHROME1 inverted, colour as luminance)
     frames : one per slice, in the order of the slices
-    headers : the datasets of the instances, without pixel data, each instance once, in the order of the slices
+    headers : datasets of the instances without pixel data, each once, in the order of the slices
     notes : what a reader of the result should know about how the volume was made, one sentence each
     """
 
