@@ -1,0 +1,473 @@
+"""Frozen dataclasses that leave `db` instead of rows.
+
+Times are aware UTC datetimes, except where a caller computes with them beside a clock of its own
+(`received_at`, `lease_until`, the times of `ReceivingStudy`): those are seconds since 1970, as in the tables.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, NamedTuple
+
+JobKind = Literal["plan", "analyse"]
+ResultKind = Literal["SEG", "SR", "SC"]
+StudyState = Literal["receiving", "whole", "analysing", "done"]
+JobState = Literal["queued", "running", "done", "failed", "cancelled"]
+DeliveryState = Literal["queued", "sending", "delivered", "parked", "dropped"]
+Outcome = Literal["delivered", "not_analysed", "failed"]
+
+Segment = tuple[str, int, int]  # store, segment number, epoch
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where the bytes of one object lie: `db.spool` writes it, rows keep it.
+
+    `store` is "instances" or "results-<n>"; `segment` a file number; `epoch` counts the openings of segments
+    of the store, so it tells a recycled segment from its former life; `offset` is that of the record in the
+    segment; `length` that of its payload (the dataset), in bytes.
+    """
+
+    store: str
+    segment: int
+    epoch: int
+    offset: int
+    length: int
+
+    @property
+    def owner(self) -> Segment:
+        """The segment life that holds the bytes."""
+        return (self.store, self.segment, self.epoch)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How far a store's log was applied to the tables: replay starts here."""
+
+    store: str
+    segment: int
+    epoch: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedInstance:
+    """One durable instance on its way into the tables.
+
+    `attributes` holds decoded DICOM keywords as far as present; the keywords used are in `db.intake`.
+    `own`: made by preread (an echo). `is_image`: may be a model's input, so it opens a revision when late.
+    """
+
+    sop_uid: str
+    sop_class: str
+    study_uid: str
+    series_uid: str
+    transfer_syntax: str
+    calling_ae: str
+    called_ae: str
+    address: str
+    received_at: float
+    location: Location
+    sha256: str
+    own: bool
+    is_image: bool
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchOutcome:
+    """What `db.intake.record_batch` found: instances new, sent again with the same bytes, with others."""
+
+    new: int
+    repeated: int
+    conflicts: int
+
+
+@dataclass(frozen=True, slots=True)
+class StudyRecord:
+    """One study and the life of its current revision."""
+
+    id: int
+    study_uid: str
+    revision: int
+    state: StudyState
+    partial: bool
+    outcome: Outcome | None
+    reason_code: str | None
+    reason: str | None
+    priority: int
+    source_ae: str
+    patient_id: str
+    patient_name: str
+    birth_date: str
+    sex: str
+    accession: str
+    study_date: str
+    study_time: str
+    description: str
+    modalities: tuple[str, ...]
+    body_part: str
+    instances: int
+    received_bytes: int
+    first_received_at: datetime
+    last_received_at: datetime
+    whole_at: datetime | None
+    done_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesRecord:
+    """One series of a study; `own`: it holds our results that came back."""
+
+    id: int
+    study_id: int
+    series_uid: str
+    modality: str
+    description: str
+    number: int | None
+    body_part: str
+    instances: int
+    own: bool
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceRecord:
+    """One instance, the revision it came with and where its bytes are."""
+
+    id: int
+    series_id: int
+    series_uid: str
+    sop_uid: str
+    sop_class: str
+    transfer_syntax: str
+    revision: int
+    instance_number: int | None
+    received_at: datetime
+    location: Location
+    sha256: str
+    own: bool
+    is_image: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ConflictRecord:
+    """Other bytes under a SOP Instance UID that was there already; kept aside, never read by a model."""
+
+    id: int
+    study_id: int
+    series_uid: str
+    sop_uid: str
+    calling_ae: str
+    address: str
+    received_at: datetime
+    location: Location
+    sha256: str
+
+
+class ReceivingSeries(NamedTuple):
+    """What completeness needs to know of one series; the time in seconds since 1970."""
+
+    series_uid: str
+    modality: str
+    instances: int
+    last_received_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivingStudy:
+    """A study that still receives; times in seconds since 1970, our own results left out."""
+
+    study: StudyRecord
+    series: tuple[ReceivingSeries, ...]
+    source_ae: str
+    first_received_at: float
+    last_received_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class SelectionRecord:
+    """Why a model takes a series, or why not.
+
+    `series_uid` and `rank` are None for what concerns the whole study.
+    """
+
+    study_id: int
+    revision: int
+    model: str
+    series_uid: str | None
+    taken: bool
+    rank: int | None
+    code: str | None
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to run one job until `lease_until` (seconds since 1970, the database's clock).
+
+    `fence` is larger with each claim of the job: a write with an older one changes nothing.
+    """
+
+    job_id: int
+    kind: JobKind
+    study_id: int
+    study_uid: str
+    revision: int
+    model: str | None
+    attempts: int
+    attempts_max: int
+    fence: int
+    lease_until: float
+    priority: int
+    parameters: Mapping[str, Any]
+    worker: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """One job. `findings` is the JSON described in `db.results`."""
+
+    id: int
+    kind: JobKind
+    study_id: int
+    study_uid: str
+    revision: int
+    model: str | None
+    state: JobState
+    stage: str | None
+    priority: int
+    run_after: datetime | None
+    attempts: int
+    attempts_max: int
+    fence: int
+    lease_until: datetime | None
+    worker: str | None
+    outcome: Literal["planned", "analysed", "not_analysed"] | None
+    reason_code: str | None
+    reason: str | None
+    error: str | None
+    remedy: str | None
+    findings: Mapping[str, Any] | None
+    parameters: Mapping[str, Any]
+    created_at: datetime
+    started_at: datetime | None
+    done_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ResultRecord:
+    """One result object, kept as the bytes that are sent."""
+
+    id: int
+    job_id: int
+    study_id: int
+    revision: int
+    model: str | None
+    kind: ResultKind
+    sop_uid: str
+    sop_class: str
+    series_uid: str
+    location: Location
+    sha256: str
+    bytes: int
+    created_at: datetime
+    predecessor_sop_uid: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewResult:
+    """A result object whose bytes are durable and that is about to be recorded."""
+
+    kind: ResultKind
+    sop_uid: str
+    sop_class: str
+    series_uid: str
+    location: Location
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewDelivery:
+    """A result object (by SOP Instance UID) that shall reach a destination (by name of the peer)."""
+
+    sop_uid: str
+    destination: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryClaim:
+    """The right to send one object until `lease_until`; fenced like a job's."""
+
+    delivery_id: int
+    fence: int
+    destination: str
+    result: ResultRecord
+    attempts: int
+    study_uid: str
+    lease_until: float
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryRecord:
+    """One object on its way to one destination."""
+
+    id: int
+    result_id: int
+    job_id: int
+    study_id: int
+    destination: str
+    state: DeliveryState
+    attempts: int
+    next_at: datetime | None
+    last_error: str | None
+    delivered_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class EventRecord:
+    """One line of the timeline."""
+
+    id: int
+    at: datetime
+    study_id: int | None
+    job_id: int | None
+    kind: str
+    text: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedAssociation:
+    """Associations refused alike, with the setting that would allow them in `remedy`."""
+
+    calling_ae: str
+    called_ae: str
+    address: str
+    reason: str
+    remedy: str
+    count: int
+    last_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRecord:
+    """A process of ours that is alive; `seen_at` is set by the database."""
+
+    name: str
+    pid: int
+    host: str
+    device: str
+    stage: str | None = None
+    job_id: int | None = None
+    memory_bytes: int = 0
+    models: tuple[str, ...] = ()
+    seen_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedStudy:
+    """A study that retention may drop."""
+
+    study_id: int
+    study_uid: str
+    done_at: datetime
+    stored_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeptRecord:
+    """A row that still points into a segment, for moving its bytes forward."""
+
+    kind: Literal["instance", "conflict", "result"]
+    id: int
+    location: Location
+
+
+@dataclass(frozen=True, slots=True)
+class WorklistRow:
+    """One line of the worklist."""
+
+    study: StudyRecord
+    headline: str
+    urgent: bool
+    has_findings: bool
+    score: float | None
+    models: tuple[str, ...]
+    stage: str | None
+    conflicts: int
+    delivered: int
+    deliveries: int
+    destinations: tuple[str, ...]
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class StudyView:
+    """Everything the rows say about one study, of all its revisions."""
+
+    study: StudyRecord
+    series: tuple[SeriesRecord, ...]
+    selections: tuple[SelectionRecord, ...]
+    jobs: tuple[JobRecord, ...]
+    results: tuple[ResultRecord, ...]
+    deliveries: tuple[DeliveryRecord, ...]
+    events: tuple[EventRecord, ...]
+    conflicts: tuple[ConflictRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedDelivery:
+    """A delivery that needs a person, with what it carries."""
+
+    delivery: DeliveryRecord
+    study_uid: str
+    kind: ResultKind
+    model: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueView:
+    """What runs, what waits and why, what is parked, and who works."""
+
+    running: tuple[JobRecord, ...]
+    waiting: tuple[JobRecord, ...]
+    waiting_count: int
+    failed: tuple[JobRecord, ...]
+    parked: tuple[ParkedDelivery, ...]
+    sending: tuple[ParkedDelivery, ...]
+    sending_count: int
+    workers: tuple[WorkerRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerActivity:
+    """What one calling AE title sent: of the studies that are still here."""
+
+    source_ae: str
+    studies: int
+    last_received_at: datetime
+    received_last_day: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """What the database knows for the Node page."""
+
+    dialect: Literal["sqlite", "postgresql"]
+    database_version: str
+    schema_revision: str
+    schema_is_current: bool
+    peers: tuple[PeerActivity, ...]
+    refused: tuple[RefusedAssociation, ...]
+    workers: tuple[WorkerRecord, ...]
+    studies: int
+    instances: int
+    stored_bytes: int
+    queued: int
+    running: int
+    failed: int
+    deliveries_queued: int
+    deliveries_parked: int
+    oldest_queued_at: datetime | None
