@@ -1,0 +1,1 @@
+"""The faces of preread: command line, pages, supervisor, demo, doctor."""
