@@ -1,0 +1,154 @@
+"""Findings: what a model found, measured, and by which model; values without behaviour.
+
+They are made by `measure` from a prediction and end as SEG, SR, picture and the findings JSON of the job.
+Positions inside an image are (row, column) with the centre of a pixel at its index; axes of masks are
+(slice, row, column), 0-based.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.results.codes import Code
+from pipeline.results.outline import Point, Points
+
+Labels = NDArray[np.uint16]
+Box = tuple[slice, slice, slice]
+
+
+@dataclass(frozen=True)
+class SegmentPlan:
+    """How a lesion of a model is named in objects; colour in CIELab (L 0..100, a and b -128..127)."""
+
+    label: str
+    category: Code
+    kind: Code
+    region: Code | None
+    laterality: Code | None
+    colour: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class ClassPlan:
+    """One class a model tells apart; `negative`: nothing found, `urgent`: a person should look soon."""
+
+    name: str
+    concept: Code
+    negative: bool
+    urgent: bool
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """Which model speaks, and what it says about itself.
+
+    Parameters
+    ----------
+    id, title, version : as the package declares them
+    digest : sha256 of the package
+    parameters : what steers the result (threshold, operating point), by name
+    card_line : one sentence: what it was trained on and what it is not validated for
+    urgent_ml : total volume of lesions from which a study is urgent; None: never by volume
+    """
+
+    id: str
+    title: str
+    version: str
+    digest: str
+    parameters: Mapping[str, str]
+    card_line: str
+    segment: SegmentPlan
+    classes: tuple[ClassPlan, ...] = ()
+    urgent_ml: float | None = None
+
+    def class_plan(self, name: str | None) -> ClassPlan | None:
+        """The class called `name`, if the model has it."""
+        return next((plan for plan in self.classes if plan.name == name), None)
+
+
+@dataclass(frozen=True, eq=False)
+class Lesion:
+    """One lesion in one source, measured.
+
+    Parameters
+    ----------
+    label : its value in the label array, and its segment number in the SEG of that source
+    box : slices of the label array that hold it
+    voxels : in the whole source
+    key_slice : slice with the longest diameter; index into the source's frames
+    area_px, area_mm2 : of the key slice; mm2 only for a calibrated image
+    volume_ml : voxels x pixel spacing x distance of positions along the normal; None where one is unknown
+    long_axis_mm, short_axis_mm : diameters on the key slice; None when uncalibrated
+    long_axis_px, short_axis_px : the same in pixels; None when calibrated
+    long_ends, short_ends : end points of the two diameters, (row, column)
+    outline : (n, 2), (row, column): outer outline of the part of the key slice that holds the long axis
+    """
+
+    label: int
+    box: Box
+    voxels: int
+    score: float | None
+    key_slice: int
+    area_px: int
+    area_mm2: float | None
+    volume_ml: float | None
+    long_axis_mm: float | None
+    short_axis_mm: float | None
+    long_axis_px: float | None
+    short_axis_px: float | None
+    long_ends: tuple[Point, Point]
+    short_ends: tuple[Point, Point]
+    outline: Points
+
+
+@dataclass(frozen=True, eq=False)
+class SourceFindings:
+    """What was found in one source: a volume, or one 2D image of several."""
+
+    labels: Labels
+    lesions: tuple[Lesion, ...]
+    class_name: str | None
+    class_scores: Mapping[str, float]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TrackedLesion:
+    """A lesion with its identity across objects and revisions.
+
+    Parameters
+    ----------
+    number : 1-based over the whole study, as people see it
+    source : index of the source it lies in
+    tracking_uid : the same in SEG and SR, and in a later revision that finds it again
+    """
+
+    number: int
+    source: int
+    lesion: Lesion
+    tracking_id: str
+    tracking_uid: str
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything one model found in one study revision.
+
+    `class_name` and `class_scores` are those of the image that decides: the most suspicious one.
+    """
+
+    model: ModelIdentity
+    sources: tuple[SourceFindings, ...]
+    lesions: tuple[TrackedLesion, ...]
+    class_name: str | None
+    class_scores: Mapping[str, float]
+    deciding_source: int
+    notes: tuple[str, ...]
+
+    def lesions_of(self, source: int) -> tuple[TrackedLesion, ...]:
+        """The lesions of one source, by segment number."""
+        return tuple(tracked for tracked in self.lesions if tracked.source == source)
