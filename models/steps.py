@@ -1,0 +1,77 @@
+"""The closed vocabulary of preprocessing and post-processing: what a package may declare, as data.
+
+A step that is not listed here does not exist; a package that names one is refused. Numbers are bounded so that a
+package cannot ask for an absurd canvas.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Strict(BaseModel):
+    """Base of everything read from a package: frozen, no unknown keys, no silent conversions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Orient(Strict):
+    """Turn slices in plane so that columns run to the patient's left and rows to the back (axial convention)."""
+
+    step: Literal["orient"]
+    convention: Literal["axial"]
+
+
+class TissueScale(Strict):
+    """Intensities of a volume so that air is 0 and the median of tissue is 1, then clipped to 0 .. maximum."""
+
+    step: Literal["tissue_scale"]
+    maximum: float = Field(gt=1, le=100)
+
+
+class GreyScale(Strict):
+    """Intensities of an image so that its darkest pixel is 0 and the given percentile is 1, then clipped to 0 .. 1."""
+
+    step: Literal["grey_scale"]
+    percentile: float = Field(gt=50, le=100)
+
+
+class SpacingCanvas(Strict):
+    """Resample in plane to a spacing and centre the tissue on a canvas at least this large, a multiple of 32."""
+
+    step: Literal["spacing_canvas"]
+    spacing_mm: float = Field(gt=0.05, le=10)
+    minimum: int = Field(ge=32, le=1024, multiple_of=32)
+    maximum: int = Field(ge=32, le=1024, multiple_of=32)
+    tissue_threshold: float = Field(gt=0, lt=1)
+
+
+class FitCanvas(Strict):
+    """Scale the whole image, keeping its shape, into a fixed canvas; the rest stays 0."""
+
+    step: Literal["fit_canvas"]
+    rows: int = Field(ge=32, le=1024, multiple_of=32)
+    columns: int = Field(ge=32, le=1024, multiple_of=32)
+
+
+class StackSlices(Strict):
+    """Each slice with `neighbours` slices on either side as channels; the ends repeat the last slice."""
+
+    step: Literal["stack_slices"]
+    neighbours: int = Field(ge=0, le=3)
+
+
+class Standardise(Strict):
+    """(value - mean) / deviation, the last step before the network."""
+
+    step: Literal["standardise"]
+    mean: float
+    deviation: float = Field(gt=0)
+
+
+PreprocessStep = Annotated[
+    Orient | TissueScale | GreyScale | SpacingCanvas | FitCanvas | StackSlices | Standardise,
+    Field(discriminator="step"),
+]

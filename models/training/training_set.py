@@ -1,0 +1,102 @@
+"""Prepared slices of all training cases in memory, and how a batch is drawn from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from models.preprocess import neighbour_indices, prepare
+from models.resample import FloatArray, PlaneMap, scaled_axis
+from models.steps import StackSlices
+from models.training.cases import Case
+from models.training.recipes import Recipe
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingSet:
+    """Slices on one canvas, scaled but not standardised."""
+
+    images: Tensor  # (N, H, W) float16
+    masks: Tensor  # (N, H, W) uint8
+    neighbours: Tensor  # (N, channels) indices into images
+    classes: Tensor  # (N,) class index; 0 without classes
+    real_weights: Tensor  # (N,) chance to be drawn as a real slice
+    extra_weights: Tensor  # (N,) chance to be drawn as a generated slice; all 0 without generated cases
+
+
+def build_training_set(cases: Iterable[Case], recipe: Recipe) -> TrainingSet:
+    """Prepare every case with the package's own steps and put it on the training canvas."""
+    stack = next(step.neighbours for step in recipe.preprocess if isinstance(step, StackSlices))
+    images, masks, neighbours, classes, simulated = [], [], [], [], []
+    first = 0
+    for case in cases:
+        prepared = prepare(case.volume, recipe.preprocess)
+        mask = prepared.mask_to_canvas(case.mask)
+        images.append(centred(prepared.image, recipe).astype(np.float16))
+        masks.append((centred(mask.astype(np.float32), recipe) > 0).astype(np.uint8))
+        neighbours.append(first + neighbour_indices(len(mask), stack))
+        classes += [recipe.classes.index(case.class_name or "") if recipe.classes else 0] * len(mask)
+        simulated += [case.is_simulated] * len(mask)
+        first += len(mask)
+    all_masks = np.concatenate(masks)
+    positive, is_extra = all_masks.any((1, 2)), np.array(simulated)
+    labels = np.array(classes)
+    return TrainingSet(
+        torch.from_numpy(np.concatenate(images)),
+        torch.from_numpy(all_masks),
+        torch.from_numpy(np.concatenate(neighbours)),
+        torch.from_numpy(labels),
+        draw_weights(~is_extra, positive, labels, recipe.positive_share),
+        draw_weights(is_extra, positive, labels, recipe.positive_share),
+    )
+
+
+def centred(stack: FloatArray, recipe: Recipe) -> FloatArray:
+    """Pad or crop (n, h, w) around its middle to the training canvas."""
+    rows, columns = stack.shape[1:]
+    if (rows, columns) == (recipe.canvas_rows, recipe.canvas_columns):
+        return stack
+    plane = PlaneMap(
+        scaled_axis(rows, 1.0, recipe.canvas_rows), scaled_axis(columns, 1.0, recipe.canvas_columns)
+    )
+    return plane.apply(stack)
+
+
+def draw_weights(
+    chosen: np.typing.NDArray[np.bool_],
+    positive: np.typing.NDArray[np.bool_],
+    labels: np.typing.NDArray[np.int64],
+    positive_share: float,
+) -> Tensor:
+    """(N,) weights that sum to 1, or all 0 when nothing is chosen.
+
+    With a positive share, slices with a lesion get that share; otherwise classes are drawn in proportion to the
+    square root of their size, between as found and all alike.
+    """
+    weights = np.zeros(len(chosen))
+    if positive_share > 0:
+        for group, share in ((chosen & positive, positive_share), (chosen & ~positive, 1 - positive_share)):
+            if group.any():
+                weights[group] = share / group.sum()
+    else:
+        for label in np.unique(labels[chosen]):
+            group = chosen & (labels == label)
+            weights[group] = 1 / np.sqrt(group.sum())
+    total = weights.sum()
+    return torch.from_numpy(weights / total if total > 0 else weights)
+
+
+def draw_batch(data: TrainingSet, size: int, extra_share: float, generator: Generator) -> Tensor:
+    """(size,) slice indices: `extra_share` of them generated, when there are any."""
+    extra = round(size * extra_share) if bool(data.extra_weights.any()) else 0
+    if not bool(data.real_weights.any()):
+        extra = size
+    parts = []
+    for weights, count in ((data.real_weights, size - extra), (data.extra_weights, extra)):
+        if count:
+            parts.append(torch.multinomial(weights, count, replacement=True, generator=generator))
+    return torch.cat(parts)
