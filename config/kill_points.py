@@ -19,3 +19,8 @@ def reached(point: str) -> None:
     if _left[0] <= 0:
         sys.stderr.flush()
         os._exit(137)
+
+
+def armed(point: str) -> bool:
+    """Whether `point` is the armed one, so that a write can be split where it is to be torn."""
+    return point == _ARMED

@@ -1,0 +1,181 @@
+"""The supply of blank log segments: a helper thread prepares them ahead of time; a roll-over is cheap then.
+
+Blank means: of full size, written once (a sync then has no metadata to commit), header block zero, durable.
+Retired segments are blanked and used again; what is not needed for that is removed, so space comes back.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from config import kill_points
+from config.errors import PrereadError
+from config.logs import logger
+from db.spool_files import SpoolFiles, SpoolFull, trouble
+from db.spool_records import (
+    LOG,
+    RECORDS_AT,
+    SEGMENT_BYTES,
+    SETTLED_AT,
+    parse_segment_header,
+    segment_path,
+)
+
+RETRY_SECONDS = 0.5
+LOOK_SECONDS = 30.0
+WAIT_SECONDS = 60.0
+
+Prepared = tuple[int, int]  # descriptor, number
+
+
+class SegmentSupply:
+    """Blank segments, ready to be taken by the one writer of a store."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        files: SpoolFiles,
+        segment_bytes: int,
+        ahead: int,
+        reserve_bytes: int,
+        take_retired: Callable[[], Sequence[tuple[int, int]]],
+        blank: Iterable[int],
+        numbers: Iterator[int],
+    ) -> None:
+        self._folder, self._files = folder, files
+        self._segment_bytes, self._ahead = segment_bytes, max(1, ahead)
+        self._reserve_bytes, self._take_retired = reserve_bytes, take_retired
+        self._blank, self._numbers = deque(sorted(blank)), numbers
+        self._ready: deque[Prepared] = deque()
+        self._failure: PrereadError | None = None
+        self._closing = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._work, name="segment-supply", daemon=True)
+        self._thread.start()
+
+    def take(self) -> Prepared:
+        """The next blank segment; waits for the disk if need be, raises `SpoolFull` when there is no room."""
+        with self._changed:
+            self._changed.notify_all()
+            if not self._changed.wait_for(lambda: self._ready or self._failure, WAIT_SECONDS):
+                raise SpoolFull(
+                    f"no segment could be prepared in {WAIT_SECONDS:.0f} s",
+                    where=str(self._folder),
+                    remedy="Look at the disk: it is very slow or hangs.",
+                )
+            if self._ready:
+                prepared = self._ready.popleft()
+                self._changed.notify_all()
+                return prepared
+            assert self._failure is not None
+            raise self._failure
+
+    def close(self) -> None:
+        """Stop the thread; prepared segments stay blank files for the next start."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join()
+        for fd, _ in self._ready:
+            self._files.close(fd)
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                if self._closing:
+                    return
+                wanted = len(self._ready) < self._ahead
+            try:
+                if wanted:
+                    prepared = self._prepare()
+                    with self._changed:
+                        self._ready.append(prepared)
+                        self._failure = None
+                        self._changed.notify_all()
+                else:
+                    self._release_retired()
+                    self._pause(LOOK_SECONDS)
+            except OSError as error:
+                self._fail(trouble(error, where=str(self._folder)))
+            except PrereadError as error:
+                self._fail(error)
+
+    def _pause(self, seconds: float) -> None:
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._closing or (len(self._ready) < self._ahead and not self._failure), seconds
+            )
+
+    def _fail(self, error: PrereadError) -> None:
+        with self._changed:
+            first = self._failure is None
+            self._failure = error
+            self._changed.notify_all()
+        if first:
+            logger("spool").warning("no_segment_prepared", reason=error.what)
+        # The failure is what `take` raises until a later try succeeds.
+        self._pause(RETRY_SECONDS)
+
+    def _prepare(self) -> Prepared:
+        while self._blank:
+            fd, number = self._open(self._blank.popleft())
+            if self._files.size(fd) == self._segment_bytes:
+                return fd, number
+            self._discard(fd, number)
+        for fd, number, kind in self._retired():
+            if kind == LOG and self._files.size(fd) == self._segment_bytes:
+                kill_points.reached("K10")
+                # Blank before it is offered again: from now on its old life cannot be retired twice.
+                self._files.write(fd, [bytes(RECORDS_AT)], 0)
+                self._files.sync(fd)
+                kill_points.reached("K10")
+                return fd, number
+            self._discard(fd, number)
+        return self._create()
+
+    def _release_retired(self) -> None:
+        for fd, number, _ in self._retired():
+            self._discard(fd, number)
+
+    def _retired(self) -> Iterator[tuple[int, int, int]]:
+        """Segments whose present life is over: (descriptor, number, kind)."""
+        for number, epoch in self._take_retired():
+            try:
+                fd, number = self._open(number)
+            except FileNotFoundError:
+                continue
+            header = parse_segment_header(self._files.read(fd, SEGMENT_BYTES, 0), number)
+            settled = any(self._files.read(fd, 8, SETTLED_AT))
+            if header is None or header.epoch != epoch or (header.kind != LOG and not settled):
+                self._files.close(fd)
+                continue
+            yield fd, number, header.kind
+
+    def _create(self) -> Prepared:
+        if self._files.free_bytes(self._folder) < self._reserve_bytes + self._segment_bytes:
+            raise SpoolFull(
+                "less disk space is free than listener.reserve_gib",
+                where=str(self._folder),
+                remedy="Free space or lower retention.days.",
+            )
+        number = next(self._numbers)
+        path = segment_path(self._folder, number)
+        fd = self._files.open(path, create=True)
+        try:
+            self._files.fill(fd, self._segment_bytes)
+            kill_points.reached("K9")
+            self._files.sync_folder(self._folder)
+            kill_points.reached("K9")
+        except BaseException:
+            self._discard(fd, number)
+            raise
+        return fd, number
+
+    def _open(self, number: int) -> Prepared:
+        return self._files.open(segment_path(self._folder, number)), number
+
+    def _discard(self, fd: int, number: int) -> None:
+        self._files.close(fd)
+        self._files.remove(segment_path(self._folder, number))
