@@ -288,7 +288,8 @@ def replay(
         start = mark.offset if mark is not None and header.epoch == mark.epoch else RECORDS_AT
         fd = files.open(segment_path(store_folder, header.number))
         try:
-            size = until.offset if until and header.epoch == until.epoch else 1 << 62
+            # A damaged length may claim anything: never more than the file has.
+            size = until.offset if until and header.epoch == until.epoch else files.size(fd)
             for offset, whole in walk_segment(files, fd, header, start=start, until=size):
                 end = Mark(store, header.number, header.epoch, offset + whole.header.total)
                 if whole.header.kind == INSTANCE:
