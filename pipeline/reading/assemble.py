@@ -1,9 +1,9 @@
 """PURE: headers of a series in, one stack of planes with its geometry out, or the coded reason why not.
 
 Slices are ordered by their position along the normal of the image plane, never by file name or Instance
-Number. Images of another orientation or size (a localizer inside the series) are set aside; images that repeat
-a position are split by acquisition, phase, echo or b-value; what remains must be an even stack. Nothing is
-interpolated or guessed: a doubtful stack is refused.
+Number. Images of another orientation or size (a localizer inside the series) are set aside; images that
+repeat a position are split by acquisition, phase, echo or b-value; what remains must be an even stack.
+Nothing is interpolated or guessed: a doubtful stack is refused.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException
 from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
@@ -43,6 +44,7 @@ UNREADABLE: Final = (
     EOFError,
     struct.error,
     RecursionError,
+    BytesLengthException,
 )
 _TEXT_VRS: Final = frozenset({"SH", "LO", "ST", "LT", "UC", "UT"})
 _PIXEL_KEYWORDS: Final = {
@@ -106,8 +108,8 @@ def parse(raw: bytes, transfer_syntax: str, *, sop_uid: str) -> Parsed | Refusal
     implicit = transfer_syntax == ImplicitVRLittleEndian
     little = transfer_syntax != ExplicitVRBigEndian
     stream = io.BytesIO(raw)
-    with warnings.catch_warnings():
-        # Warnings of pydicom quote values, which may be a patient's; what is wrong is judged here instead.
+    with warnings.catch_warnings(), pydicom_config.disable_value_validation():
+        # Warnings of pydicom quote values, which may be a patient's, in its log too; here is judged instead.
         warnings.simplefilter("ignore")
         try:
             dataset = read_dataset(stream, implicit, little, stop_when=_at_pixels)
@@ -198,7 +200,10 @@ def _converted(source: Dataset, tag: BaseTag, encodings: tuple[str, ...]) -> Dat
     """The element with its value converted; None when it is not wanted or cannot be read."""
     if tag.is_private or tag.group & 0xFF00 == 0x6000 or tag.element == 0:
         return None
-    raw = source.get_item(tag)
+    try:
+        raw = source.get_item(tag)
+    except UNREADABLE:
+        return None
     if isinstance(raw, RawDataElement):
         vr = _vr(raw)
         value = raw.value or b""
@@ -215,9 +220,14 @@ def _converted(source: Dataset, tag: BaseTag, encodings: tuple[str, ...]) -> Dat
             # Some modalities write a decimal comma, which PS3.5 6.2 does not know.
             source[tag] = raw._replace(value=value.replace(b",", b"."))
     try:
-        return source[tag]
+        element = source[tag]
+        if element.VR in ("DS", "IS") and element.value is not None:
+            # Without validation pydicom hands out text that is no number as text.
+            for value in element.value if element.VM > 1 else [element.value]:
+                float(value or 0)
     except UNREADABLE:
         return None
+    return element
 
 
 def _vr(raw: RawDataElement) -> str:

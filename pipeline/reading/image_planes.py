@@ -100,8 +100,8 @@ def calibrated_spacing(header: Dataset) -> tuple[tuple[float, float] | None, str
     """((mm between rows, mm between columns), note) of a projection or ultrasound image; None when unknown.
 
     An ultrasound region in centimetres goes before Pixel Spacing, since it is what the device measures with;
-    it counts only when one region, or several of one scale, cover most of the image. Imager Pixel Spacing is the
-    distance at the detector, divided by the magnification where that is known (PS3.3 10.7.1.3).
+    it counts only when one region, or several of one scale, cover most of the image. Imager Pixel Spacing is
+    the distance at the detector, divided by the magnification where that is known (PS3.3 10.7.1.3).
     """
     region = _region_spacing(header)
     if region is not None:

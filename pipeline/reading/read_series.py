@@ -1,4 +1,4 @@
-"""A chosen stack and the stored bytes of its instances to a SourceSeries: pixels in slice order, with sources."""
+"""A chosen stack and the stored bytes of its instances in, a SourceSeries out: pixels in slice order."""
 
 from __future__ import annotations
 
