@@ -2,6 +2,7 @@
 
 import errno
 import os
+import random
 import shutil
 import threading
 from collections.abc import Sequence
@@ -337,7 +338,7 @@ class CrashingDisk(SpoolFiles):
         self.synced[path] = path.read_bytes()
         self.pending.pop(path, None)
 
-    def torn(self, choose: st.DataObject) -> None:
+    def torn(self, chance: random.Random) -> None:
         for path, synced in self.synced.items():
             content = bytearray(synced)
             pages = [
@@ -346,7 +347,7 @@ class CrashingDisk(SpoolFiles):
                 for at in _page_starts(offset, len(data))
             ]
             for offset, page in pages:
-                if choose.draw(st.booleans()):
+                if chance.random() < 0.5:
                     content[len(content) :] = bytes(max(0, offset + len(page) - len(content)))
                     content[offset : offset + len(page)] = page
             path.write_bytes(bytes(content))
@@ -361,10 +362,10 @@ def _page_starts(offset: int, size: int) -> list[int]:
 @given(
     st.lists(st.lists(st.integers(0, 30_000), min_size=1, max_size=6), max_size=6),
     st.lists(st.integers(0, 30_000), max_size=5),
-    st.data(),
+    st.randoms(use_true_random=True),
 )
 def test_after_power_loss_what_was_committed_is_found_byte_for_byte(
-    tmp_path_factory: pytest.TempPathFactory, groups: list[list[int]], lost: list[int], choose: st.DataObject
+    tmp_path_factory: pytest.TempPathFactory, groups: list[list[int]], lost: list[int], chance: random.Random
 ) -> None:
     folder = tmp_path_factory.mktemp("spool")
     disk = CrashingDisk()
@@ -380,7 +381,7 @@ def test_after_power_loss_what_was_committed_is_found_byte_for_byte(
     disk_synced = dict(disk.synced)
     writer.close()
     disk.pending, disk.synced = snapshot, disk_synced
-    disk.torn(choose)
+    disk.torn(chance)
     with SpoolWriter(folder, store=STORE, segment_bytes=SMALL) as writer:
         after = found(folder)
         assert after[: len(kept)] == kept
