@@ -165,7 +165,9 @@ def _main_group(
     main = wanted[0]
     if len(wanted) > 1 and len(wanted[1]) * 2 >= len(main):
         counts = ", ".join(str(len(group)) for group in wanted)
-        turned = any(_angle(main[0].normal, group[0].normal) > ORIENTATION_DEGREES for group in wanted[1:])
+        turned = any(
+            degrees_between(main[0].normal, group[0].normal) > ORIENTATION_DEGREES for group in wanted[1:]
+        )
         return refuse("MIXED-ORIENTATION" if turned else "MIXED-SIZE", groups=len(wanted), counts=counts)
     unplaced = [plane for plane in planes if not plane.is_placed]
     if len(unplaced) * 2 >= len(main):
@@ -199,17 +201,19 @@ def _parallel(one: ImagePlane, other: ImagePlane) -> bool:
         (one.row_direction, other.row_direction),
         (one.column_direction, other.column_direction),
     )
-    return all(a is not None and b is not None and _angle(a, b) <= ORIENTATION_DEGREES for a, b in pairs)
+    return all(
+        a is not None and b is not None and degrees_between(a, b) <= ORIENTATION_DEGREES for a, b in pairs
+    )
 
 
 def _along_axis(plane: ImagePlane, rules: StackRules) -> bool:
     if rules.axis is None:
         return True
-    angle = _angle(plane.normal, np.array(rules.axis))
+    angle = degrees_between(plane.normal, np.array(rules.axis))
     return min(angle, 180.0 - angle) <= rules.axis_degrees_max
 
 
-def _angle(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+def degrees_between(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     """Degrees between two vectors, exact for small angles too."""
     return math.degrees(math.atan2(float(np.linalg.norm(np.cross(one, other))), float(one @ other)))
 
@@ -293,7 +297,7 @@ def _with_geometry(
         crooked = _crookedness(planes, positions, step, spacing)
         if crooked is not None:
             return crooked
-        tilt = _angle(step, normal)
+        tilt = degrees_between(step, normal)
         if tilt > rules.tilt_degrees_max:
             return refuse("GANTRY-TILT", degrees=tilt)
         if tilt > ORIENTATION_DEGREES:

@@ -62,6 +62,31 @@ REASONS: Final[Mapping[str, _Reason]] = MappingProxyType(
             "{what} holds only results made by preread",
             "Nothing to do; results that come back are kept as proof of delivery.",
         ),
+        "ORIENTATION": _Reason(
+            "the images lie at another angle than the model reads",
+            "The images lie {degrees:.0f} degrees from {axis}, the model reads up to {most:g} degrees",
+            "Nothing to do if another series of the study fits; else send a reconstruction in that plane.",
+        ),
+        "PIXEL-SPACING": _Reason(
+            "the pixel spacing is outside the range of the model",
+            "The pixel spacing is {found}, the model reads {least:g} to {most:g} mm",
+            "Send a reconstruction with another matrix or field of view.",
+        ),
+        "SLICE-SPACING": _Reason(
+            "the slice distance is outside the range of the model",
+            "The slice distance is {found}, the model reads {least:g} to {most:g} mm",
+            "Send a reconstruction with another slice distance.",
+        ),
+        "NOT-PREFERRED": _Reason(
+            "another series of the study suits the model better",
+            "Fits, but series {better} suits the model better",
+            "Nothing to do; one series is read per model.",
+        ),
+        "MODEL-REFUSED": _Reason(
+            "the model cannot read these images",
+            "The model {model} cannot read the images: {why}",
+            "Look at the images; the limits of the model are on its card (`preread models show`).",
+        ),
         "TOO-FEW-SLICES": _Reason(
             "fewer slices than the model needs",
             "{what} has {slices} slices, the model needs at least {least}",
