@@ -1,11 +1,12 @@
 """References of a finished object: placeholders and sibling classes give way to what the source really is.
 
-Results are built from plain single-frame headers (see `source_repair`), one per slice, whose instance UIDs are
-placeholders of this process. Before an object leaves, every reference is put right here.
+Results are built from plain single-frame headers (see `source_repair`), one per slice, whose instance UIDs
+are placeholders of this process. Before an object leaves, every reference is put right here.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -64,7 +65,8 @@ def _cite(dataset: Dataset, known: Mapping[str, SliceReference]) -> None:
 
 def _instances(items: Sequence[Dataset], known: Mapping[str, SliceReference]) -> list[Dataset]:
     kept: dict[str, Dataset] = {}
-    for item in items:
+    # Copies: the library uses one item in several places, and those inside a frame name the frame too.
+    for item in copy.deepcopy(list(items)):
         true = _true(item, known)
         if true is not None:
             item.ReferencedSOPInstanceUID = true.sop_uid

@@ -1,4 +1,4 @@
-"""Coded concepts used in result objects, each looked up in the dictionary of the standard (PS3.16).
+"""Coded concepts that result objects use themselves (PS3.16; SNOMED CT, UCUM and a scheme of our own).
 
 Concepts of a model (lesion type, site, classes) come from its package; here are those of the report itself.
 """
@@ -32,6 +32,11 @@ MILLIMETRE: Final = Code("mm", "UCUM", "millimeter")
 SQUARE_MILLIMETRE: Final = Code("mm2", "UCUM", "square millimeter")
 PIXELS: Final = Code("{pixels}", "UCUM", "pixels")
 NO_UNITS: Final = Code("1", "UCUM", "no units")
+
+# The frame of the report (PS3.16 CID 7021, 270, 219).
+REPORT_TITLE: Final = Code("126000", "DCM", "Imaging Measurement Report")
+DEVICE: Final = Code("121007", "DCM", "Device")
+OUTLINE: Final = Code("111041", "DCM", "Outline")
 
 # What the report says about the whole study or image.
 PRESENCE: Final = Code("121052", "DCM", "Presence of property")

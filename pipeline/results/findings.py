@@ -28,7 +28,6 @@ class SegmentPlan:
     category: Code
     kind: Code
     region: Code | None
-    laterality: Code | None
     colour: tuple[float, float, float]
 
 
@@ -52,6 +51,8 @@ class ModelIdentity:
     digest : sha256 of the package
     parameters : what steers the result (threshold, operating point), by name
     card_line : one sentence: what it was trained on and what it is not validated for
+    negative_statement : what it says when it finds nothing
+    segment : how its lesions are named and shown
     urgent_ml : total volume of lesions from which a study is urgent; None: never by volume
     """
 
@@ -61,6 +62,7 @@ class ModelIdentity:
     digest: str
     parameters: Mapping[str, str]
     card_line: str
+    negative_statement: str
     segment: SegmentPlan
     classes: tuple[ClassPlan, ...] = ()
     urgent_ml: float | None = None

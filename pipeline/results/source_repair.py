@@ -1,9 +1,9 @@
 """A whitelisted copy of a source's headers, with the quirks of real devices mended, for building results.
 
-Received headers are never handed to the library that writes results: it copies whole modules, faults included.
-The copy holds one plain single-frame header per slice of the volume, whatever the source was, so that enhanced,
-retired and private classes are built alike; `citation` puts what each slice really is back into the finished
-object. What cannot be mended is refused as a value.
+Received headers are never handed to the library that writes results: it copies whole modules with their
+faults. The copy holds one plain single-frame header per slice of the volume, whatever the source was, so that
+enhanced, retired and private classes are built alike; `citation` puts what each slice really is back into the
+finished object. What cannot be mended is refused as a value.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.valuerep import format_number_as_ds
 
@@ -79,6 +80,11 @@ class RepairedSource:
         return str(self.instances[0].SeriesInstanceUID)
 
     @property
+    def built_class(self) -> str:
+        """The plain SOP class its slices are built as; `citation` puts the true one back."""
+        return str(self.instances[0].SOPClassUID)
+
+    @property
     def modality(self) -> str:
         """Modality of the source."""
         return str(self.instances[0].Modality)
@@ -134,8 +140,15 @@ def bare_copy(header: Dataset) -> Dataset | Refusal:
         return wrong
     copy = _common(header, is_placed=False, notes=[])
     copy.SOPInstanceUID = str(header.SOPInstanceUID)
-    copy.Modality = "OT"
-    return copy
+    return with_value(copy, "Modality", "OT")
+
+
+def with_value(dataset: Dataset, keyword: str, value: str) -> Dataset:
+    """`dataset` with another value; elements are shared, so assigning in place would change both."""
+    changed = Dataset()
+    changed.update(dataset)
+    changed.add_new(keyword, dictionary_VR(keyword), value)
+    return changed
 
 
 @dataclass(frozen=True, eq=False)
@@ -308,10 +321,7 @@ def _instances(slices: Sequence[Dataset], references: Sequence[SliceReference]) 
     for copy, reference in zip(slices, references, strict=True):
         if reference.sop_uid in found:
             continue
-        instance = Dataset()
-        instance.update(copy)
-        instance.SOPInstanceUID = reference.sop_uid
-        found[reference.sop_uid] = instance
+        found[reference.sop_uid] = with_value(copy, "SOPInstanceUID", reference.sop_uid)
     return list(found.values())
 
 
