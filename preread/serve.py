@@ -20,7 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+from config.errors import PrereadError
 from config.logs import logger
+from config.settings import Settings
+from db.engine import Database
+from db.timeline import note
 from preread.owned import house
 from preread.readiness import READY_DESCRIPTOR, SUPERVISOR_PID
 
@@ -273,3 +277,39 @@ def services_of(config: Path | None, *, workers: int) -> list[Service]:
         *reading,
         Service("web", ("web", *chosen), 10.0, "PREREAD_WEB__PORT"),
     ]
+
+
+def prepare_state(settings: Settings) -> None:
+    """Make the state folder, for this user alone, and bring the tables to the newest schema.
+
+    Raises
+    ------
+    PrereadError
+        The folder cannot be made, or the database cannot be reached; with the remedy.
+    """
+    try:
+        settings.state_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise PrereadError(
+            f"the state folder cannot be made ({error.strerror})",
+            where=str(settings.state_folder),
+            remedy="Give this user write access there, or set state_folder.",
+        ) from error
+    database = Database.open(settings.database_url)
+    try:
+        if not database.schema_is_current():
+            database.migrate()
+    finally:
+        database.close()
+
+
+def timeline_note(database: Database) -> Callable[[str], None]:
+    """A note to the timeline of the node; a database that is away must not stop the supervisor."""
+
+    def write(text: str) -> None:
+        try:
+            note(database, kind="service", text=text, source="serve")
+        except PrereadError as error:
+            log.warning("not in the timeline", text=text, why=str(error))
+
+    return write

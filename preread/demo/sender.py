@@ -61,11 +61,12 @@ class Address:
 class Sending:
     """What became of one study.
 
-    `acknowledged` are SOP Instance UIDs answered with success or warning; `last_acknowledged_at` is in
-    seconds since 1970, None before the first.
+    `sent` counts objects answered with success or warning, `acknowledged` are their SOP Instance UIDs;
+    `last_acknowledged_at` is in seconds since 1970, None before the first.
     """
 
     study: FoundStudy
+    sent: int = 0
     acknowledged: set[str] = field(default_factory=set)
     last_acknowledged_at: float | None = None
     refused: list[Unsendable] = field(default_factory=list)
@@ -178,6 +179,7 @@ def _send_one(association: Association, found: Found, sending: Sending) -> str |
     if status is None:
         return "the peer did not answer"
     if code_to_category(status) in ("Success", "Warning"):
+        sending.sent += 1
         sending.acknowledged.add(found.sop_uid)
         sending.last_acknowledged_at = time.time()
         return None

@@ -1,0 +1,140 @@
+"""PURE. What a study ended as, one line per (study, model), from what the rows say.
+
+The line is the interface of `preread demo --json`; its names do not change.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from db.records import DeliveryRecord, JobRecord, Outcome, ResultRecord, StudyView
+from db.states import study_outcome
+
+KINDS = ("SEG", "SR", "SC")
+NO_OUTCOME = "NO-OUTCOME"
+NOT_ACCEPTED = "NOT-ACCEPTED"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How one model ended on one study; `model` is None where no model ran.
+
+    `ended_at` is in seconds since 1970: the last delivery, or the end of the study where nothing was sent.
+    """
+
+    study_uid: str
+    outcome: Outcome
+    reason: str | None
+    message: str
+    model: str | None = None
+    series_uid: str | None = None
+    results: tuple[ResultRecord, ...] = ()
+    findings: Mapping[str, Any] | None = None
+    ended_at: float | None = None
+
+    def line(self, *, paths: Mapping[str, str], seconds: float | None) -> dict[str, Any]:
+        """The object printed by `--json`.
+
+        Parameters
+        ----------
+        paths : kept file by SOP Instance UID of the result
+        seconds : from the last acknowledgement to the end
+        """
+        return {
+            "study_uid": self.study_uid,
+            "outcome": self.outcome,
+            "reason": self.reason,
+            "message": self.message,
+            "model": self.model,
+            "series_uid": self.series_uid,
+            "results": _first_of_each_kind(self.results, paths),
+            "findings": _findings(self.findings),
+            "seconds": None if seconds is None else round(seconds, 2),
+        }
+
+
+def ended_study(view: StudyView) -> list[Ended] | None:
+    """One entry per model that ran on the newest revision; None while the study is not done."""
+    study = view.study
+    if study.state != "done":
+        return None
+    jobs = [job for job in view.jobs if job.revision == study.revision]
+    analyses = [job for job in jobs if job.kind == "analyse"]
+    if analyses:
+        return [_ended_job(view, job) for job in analyses]
+    return [
+        Ended(
+            study_uid=study.study_uid,
+            outcome=study.outcome or "failed",
+            reason=study.reason_code,
+            message=study.reason or "",
+            results=tuple(r for r in view.results if r.revision == study.revision),
+            ended_at=study.done_at.timestamp() if study.done_at else None,
+        )
+    ]
+
+
+def _ended_job(view: StudyView, job: JobRecord) -> Ended:
+    deliveries = [delivery for delivery in view.deliveries if delivery.job_id == job.id]
+    judged = study_outcome([job], deliveries)
+    assert judged is not None, "a study that is done has no open job"
+    findings = job.findings or {}
+    headline = str(findings.get("headline") or "")
+    return Ended(
+        study_uid=view.study.study_uid,
+        outcome=judged.outcome,
+        reason=judged.reason_code,
+        message=headline if judged.outcome == "delivered" and headline else judged.sentence,
+        model=job.model,
+        series_uid=findings.get("series_uid") or _taken_series(view, job),
+        results=tuple(result for result in view.results if result.job_id == job.id),
+        findings=findings,
+        ended_at=_last(job, deliveries),
+    )
+
+
+def _last(job: JobRecord, deliveries: Sequence[DeliveryRecord]) -> float | None:
+    times = [delivery.delivered_at for delivery in deliveries] or [job.done_at]
+    known = [at.timestamp() for at in times if at is not None]
+    return max(known) if known else None
+
+
+def _taken_series(view: StudyView, job: JobRecord) -> str | None:
+    taken = [
+        selection
+        for selection in view.selections
+        if selection.taken and selection.model == job.model and selection.revision == job.revision
+    ]
+    taken.sort(key=lambda selection: selection.rank or 0)
+    return taken[0].series_uid if taken else None
+
+
+def _first_of_each_kind(results: Sequence[ResultRecord], paths: Mapping[str, str]) -> dict[str, str | None]:
+    first: dict[str, str | None] = {}
+    for kind in KINDS:
+        for result in results:
+            if result.kind == kind and kind not in first:
+                first[kind] = paths.get(result.sop_uid)
+    return first
+
+
+def _findings(findings: Mapping[str, Any] | None) -> dict[str, Any]:
+    findings = findings or {}
+    return {
+        "lesions": [_lesion(lesion) for lesion in findings.get("lesions", [])],
+        "class": findings.get("class"),
+        "scores": dict(findings.get("scores") or {}),
+    }
+
+
+def _lesion(lesion: Mapping[str, Any]) -> dict[str, Any]:
+    """Size in the best unit there is; pixels where the image has no scale."""
+    size = next(
+        (
+            {unit: lesion[unit]}
+            for unit in ("volume_ml", "area_mm2", "area_px")
+            if lesion.get(unit) is not None
+        ),
+        {},
+    )
+    return {**size, "long_axis_mm": lesion.get("long_axis_mm"), "score": lesion.get("score")}
