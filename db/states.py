@@ -4,10 +4,10 @@ Nothing else in preread decides a state. docs/states.md is drawn from the tables
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 from config.errors import PrereadError
-from db.records import Outcome
+from db.records import DeliveryRecord, JobRecord, Outcome
 
 Table = Mapping[tuple[str, str], str]
 
@@ -90,38 +90,6 @@ def states_before(table: Literal["study", "job", "delivery"], event: str) -> tup
     return tuple(state for state, known in TABLES[table] if known == event)
 
 
-class JobEnd(Protocol):
-    """What the outcome of a study depends on, of a job."""
-
-    @property
-    def kind(self) -> str: ...
-    @property
-    def state(self) -> str: ...
-    @property
-    def outcome(self) -> str | None: ...
-    @property
-    def model(self) -> str | None: ...
-    @property
-    def reason_code(self) -> str | None: ...
-    @property
-    def reason(self) -> str | None: ...
-    @property
-    def error(self) -> str | None: ...
-    @property
-    def remedy(self) -> str | None: ...
-
-
-class DeliveryEnd(Protocol):
-    """What the outcome of a study depends on, of a delivery."""
-
-    @property
-    def state(self) -> str: ...
-    @property
-    def destination(self) -> str: ...
-    @property
-    def last_error(self) -> str | None: ...
-
-
 class StudyOutcome(NamedTuple):
     """How a study revision ended."""
 
@@ -130,7 +98,7 @@ class StudyOutcome(NamedTuple):
     sentence: str
 
 
-def study_outcome(jobs: Sequence[JobEnd], deliveries: Sequence[DeliveryEnd]) -> StudyOutcome | None:
+def study_outcome(jobs: Sequence[JobRecord], deliveries: Sequence[DeliveryRecord]) -> StudyOutcome | None:
     """How a study revision ended, from all its jobs and deliveries in the order they were made.
 
     Returns None while anything is open, and where there is no job. The worst thing decides, so that no
@@ -161,13 +129,13 @@ def study_outcome(jobs: Sequence[JobEnd], deliveries: Sequence[DeliveryEnd]) -> 
     return _why_not(jobs)
 
 
-def _failure(job: JobEnd) -> str:
+def _failure(job: JobRecord) -> str:
     name = f"Analysis by {job.model}" if job.model else "Planning the analysis"
     error = (job.error or "no error was recorded").rstrip(".")
     return f"{name} failed: {error}." + (f" {job.remedy}" if job.remedy else "")
 
 
-def _why_not(jobs: Sequence[JobEnd]) -> StudyOutcome:
+def _why_not(jobs: Sequence[JobRecord]) -> StudyOutcome:
     """The reason of the first analysis that was refused; else the plan's; else a person cancelled all."""
     for kind in ("analyse", "plan"):
         for job in jobs:

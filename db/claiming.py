@@ -1,0 +1,146 @@
+"""Claims, leases and fences, the same for jobs and deliveries.
+
+A claim takes the first ready row by priority, then age, in one statement that walks an ordered partial
+index (`db.tables`), so that its cost does not grow with the queue. It raises the row's fence; whoever holds
+an older fence changes nothing. The attempt is counted by the claim, so that a job that kills its worker
+counts too. A lease that ended frees the row only when it is reaped; until then its holder may still extend
+or finish.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from sqlalchemy.sql.dml import ReturningUpdate
+
+from db import tables
+from db.engine import database_of
+from db.states import next_state
+
+FIRST_WAIT_SECONDS = 30.0
+WAIT_SECONDS_MAX = 600.0
+DUE_PER_CLAIM = 100  # bounds the work of one claim after a long pause
+
+
+@dataclass(frozen=True)
+class Queue:
+    """A table that is claimed from; `due` is NULL for what is ready."""
+
+    name: Literal["job", "delivery"]
+    table: sa.Table
+    due: sa.Column[Any]
+    claimed: str
+
+
+JOBS = Queue("job", tables.JOB, tables.JOB.c.run_after, "running")
+DELIVERIES = Queue("delivery", tables.DELIVERY, tables.DELIVERY.c.next_at, "sending")
+
+
+def _is(queue: Queue, state: str) -> sa.ColumnElement[bool]:
+    # A literal, not a parameter: a plan made for any value could not use a partial index.
+    return queue.table.c.state == sa.literal(state, literal_execute=True)
+
+
+def claim_statement(
+    queue: Queue,
+    *,
+    worker: str,
+    now: sa.ColumnElement[float],
+    lease_seconds: float,
+    only: Sequence[sa.ColumnElement[bool]] = (),
+) -> ReturningUpdate[Any]:
+    """The claim. Conditions in `only` step over rows, so they are flat only where those are few."""
+    table = queue.table
+    first = (
+        sa.select(table.c.id)
+        .where(_is(queue, "queued"), queue.due.is_(None), *only)
+        .order_by(table.c.priority.desc(), table.c.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
+    )
+    values: dict[str, Any] = {
+        "state": next_state(queue.name, "queued", "claim"),
+        "attempts": table.c.attempts + 1,
+        "fence": table.c.fence + 1,
+        "lease_until": now + lease_seconds,
+        "worker": worker,
+    }
+    if queue.name == "job":
+        values |= {"started_at": now, "stage": None}
+    return sa.update(table).where(table.c.id == first).values(values).returning(table)
+
+
+def promote_due(conn: sa.Connection, queue: Queue) -> int:
+    """Make rows ready whose time has come; an indexed probe when there is none."""
+    table, now = queue.table, database_of(conn).clock()
+    due = (
+        sa.select(table.c.id)
+        .where(_is(queue, "queued"), queue.due.is_not(None), queue.due <= now)
+        .order_by(queue.due)
+        .limit(DUE_PER_CLAIM)
+        .with_for_update(skip_locked=True)
+    )
+    return conn.execute(sa.update(table).where(table.c.id.in_(due)).values({queue.due: None})).rowcount
+
+
+def claim_first(
+    conn: sa.Connection,
+    queue: Queue,
+    *,
+    worker: str,
+    lease_seconds: float,
+    only: Sequence[sa.ColumnElement[bool]] = (),
+) -> sa.RowMapping | None:
+    """Claim the first ready row; None: nothing is ready."""
+    promote_due(conn, queue)
+    statement = claim_statement(
+        queue, worker=worker, now=database_of(conn).clock(), lease_seconds=lease_seconds, only=only
+    )
+    return conn.execute(statement).mappings().first()
+
+
+def release(
+    conn: sa.Connection, queue: Queue, row_id: int, fence: int | None, event: str, **values: Any
+) -> bool:
+    """Let `event` end a claim; False: the claim was lost, and nothing was changed.
+
+    `fence` None: whoever holds it (reaped, or cancelled by a person).
+    """
+    table = queue.table
+    statement = sa.update(table).where(table.c.id == row_id, _is(queue, queue.claimed))
+    if fence is not None:
+        statement = statement.where(table.c.fence == fence)
+    state = next_state(queue.name, queue.claimed, event)
+    return conn.execute(statement.values(state=state, lease_until=None, **values)).rowcount == 1
+
+
+def still_held(conn: sa.Connection, queue: Queue, row_id: int, fence: int, **values: Any) -> bool:
+    """Change columns of a row whose claim is still held; False: it was lost."""
+    table = queue.table
+    statement = sa.update(table).where(
+        table.c.id == row_id, table.c.fence == fence, _is(queue, queue.claimed)
+    )
+    return conn.execute(statement.values(values)).rowcount == 1
+
+
+def first_lapsed(conn: sa.Connection, queue: Queue) -> sa.RowMapping | None:
+    """The row whose lease ended longest ago, locked; None: all leases live."""
+    table = queue.table
+    query = (
+        sa.select(table)
+        .where(_is(queue, queue.claimed), table.c.lease_until < database_of(conn).clock())
+        .order_by(table.c.lease_until)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+    return conn.execute(query).mappings().first()
+
+
+def wait_seconds(
+    attempts: int, *, first_seconds: float = FIRST_WAIT_SECONDS, longest_seconds: float = WAIT_SECONDS_MAX
+) -> float:
+    """PURE. Wait after the given number of attempts (1 or more): doubles up to the longest."""
+    doublings = min(attempts - 1, 32)  # beyond that a float would not care and an integer would only grow
+    return min(first_seconds * 2.0**doublings, longest_seconds)

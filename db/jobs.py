@@ -1,0 +1,401 @@
+"""The job table: enqueue, claim, extend, finish, fail, give back.
+
+How claims, leases and fences work is written in `db.claiming`, what the study does meanwhile in
+`db.studies`. Finishing an analysis together with its results is in `db.results`, what a person may ask for
+in `db.requests`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from db import claiming, rows, tables
+from db.claiming import DELIVERIES, JOBS
+from db.engine import Database, Target, database_of, hint_on_commit, now_in, writing
+from db.records import Claim, JobKind, JobRecord, JobState, NewDelivery, NewResult, SelectionRecord
+from db.requests import cancel, retry, set_priority
+from db.results import insert_results
+from db.states import next_state
+from db.studies import locked_study, settle_study
+from db.timeline import insert_once, note
+
+__all__ = [
+    "cancel",
+    "claim_next",
+    "enqueue",
+    "extend",
+    "fail",
+    "finish_plan",
+    "give_back",
+    "list_jobs",
+    "reap_expired",
+    "retry",
+    "set_priority",
+    "set_stage",
+    "show_job",
+]
+
+JOB, STUDY = tables.JOB, tables.STUDY
+
+ERROR_LENGTH_MAX = 4000
+_LOST = "the worker was lost while it ran: its lease ended without a word"
+_LOST_REMEDY = "See the worker's log: out of memory or a crash. Then retry the job."
+
+
+def enqueue(
+    target: Target,
+    kind: JobKind,
+    study_id: int,
+    revision: int,
+    model: str | None,
+    *,
+    priority: int = 0,
+    parameters: Mapping[str, Any] | None = None,
+    run_after: float | None = None,
+    attempts_max: int = 3,
+) -> int:
+    """Put a job into the queue, once: a repeat returns the id of the one that is there.
+
+    `run_after` is in seconds since 1970 on the database's clock; None: now.
+    """
+    with writing(target) as conn:
+        key = {"study_id": study_id, "revision": revision, "kind": kind, "model": model or ""}
+        inserted = conn.execute(
+            insert_once(conn, JOB)
+            .values(
+                **key,
+                state="queued",
+                priority=priority,
+                run_after=run_after,
+                attempts=0,
+                attempts_max=attempts_max,
+                fence=0,
+                parameters=dict(parameters or {}),
+                created_at=database_of(conn).clock(),
+            )
+            .on_conflict_do_nothing()
+            .returning(JOB.c.id)
+        ).scalar()
+        if inserted is not None:
+            hint_on_commit(conn, "jobs")
+            return int(inserted)
+        return int(conn.execute(sa.select(JOB.c.id).filter_by(**key)).scalar_one())
+
+
+def claim_next(
+    db: Database,
+    *,
+    worker: str,
+    kinds: Sequence[JobKind] = ("plan", "analyse"),
+    lease_seconds: float,
+) -> Claim | None:
+    """Claim the first ready job for `lease_seconds`; None: there is none.
+
+    When nothing is ready it frees the jobs of lost workers, so that workers need no housekeeping to go on.
+    """
+    claim = _claim(db, worker, kinds, lease_seconds)
+    if claim is None and reap_expired(db):
+        claim = _claim(db, worker, kinds, lease_seconds)
+    return claim
+
+
+def _claim(db: Database, worker: str, kinds: Sequence[JobKind], lease_seconds: float) -> Claim | None:
+    only = [] if set(kinds) == {"plan", "analyse"} else [JOB.c.kind.in_(kinds)]
+    with db.write() as conn:
+        row = claiming.claim_first(conn, JOBS, worker=worker, lease_seconds=lease_seconds, only=only)
+        if row is None:
+            return None
+        study_uid = conn.execute(
+            sa.select(STUDY.c.study_uid).where(STUDY.c.id == row["study_id"])
+        ).scalar_one()
+        conn.execute(
+            sa.update(STUDY)
+            .where(STUDY.c.id == row["study_id"], STUDY.c.revision == row["revision"])
+            .where(STUDY.c.state == "whole")
+            .values(state=next_state("study", "whole", "claimed"))
+        )
+        again = f", attempt {row['attempts']} of {row['attempts_max']}" if row["attempts"] > 1 else ""
+        what = f"analysis by {row['model']}" if row["kind"] == "analyse" else "planning"
+        _note(conn, row, kind="claimed", text=f"{what} claimed by {worker}{again}", source=worker)
+        return Claim(
+            job_id=row["id"],
+            kind=row["kind"],
+            study_id=row["study_id"],
+            study_uid=study_uid,
+            revision=row["revision"],
+            model=row["model"] or None,
+            attempts=row["attempts"],
+            attempts_max=row["attempts_max"],
+            fence=row["fence"],
+            lease_until=row["lease_until"],
+            priority=row["priority"],
+            parameters=row["parameters"],
+            worker=worker,
+            created_at=rows.aware(row["created_at"]),
+        )
+
+
+def _note(conn: sa.Connection, job: rows.Row, *, kind: str, text: str, source: str) -> None:
+    note(conn, study_id=job["study_id"], job_id=job["id"], kind=kind, text=text, source=source)
+
+
+def extend(db: Database, claim: Claim, lease_seconds: float) -> bool:
+    """Prolong the lease from now; False: it was lost (reaped or cancelled), stop working."""
+    with db.write() as conn:
+        until = database_of(conn).clock() + lease_seconds
+        return claiming.still_held(conn, JOBS, claim.job_id, claim.fence, lease_until=until)
+
+
+def set_stage(db: Database, claim: Claim, stage: str) -> bool:
+    """Say what the job is doing, for the page; False: the lease was lost."""
+    with db.write() as conn:
+        return claiming.still_held(conn, JOBS, claim.job_id, claim.fence, stage=stage)
+
+
+def finish_plan(
+    db: Database,
+    claim: Claim,
+    *,
+    selections: Sequence[SelectionRecord],
+    analyse: Sequence[tuple[str, Mapping[str, Any]]],
+    reason_code: str | None = None,
+    sentence: str | None = None,
+    results: Sequence[NewResult] = (),
+    deliveries: Sequence[NewDelivery] = (),
+) -> bool:
+    """Finish a plan: why each series was taken or not, and the analyses that follow, in one commit.
+
+    Returns False when the lease was lost: then nothing was written.
+
+    Parameters
+    ----------
+    analyse : (model, parameters) of each analysis; empty: the study ends as not analysed, with a code and a
+        sentence (no silence)
+    results, deliveries : the small report of a study that is not analysed, where the site wants one
+    """
+    if not analyse and not (reason_code and sentence):
+        raise ValueError(f"plan {claim.job_id} leads to nothing without a code and a sentence that say why")
+    with db.write() as conn:
+        ended = claiming.release(
+            conn,
+            JOBS,
+            claim.job_id,
+            claim.fence,
+            "finish",
+            outcome="planned" if analyse else "not_analysed",
+            reason_code=reason_code,
+            reason=sentence,
+            stage=None,
+            error=None,
+            remedy=None,
+            done_at=now_in(conn),
+        )
+        if not ended:
+            return False
+        study = locked_study(conn, claim.study_id)
+        _replace_selections(conn, claim, selections)
+        insert_results(conn, claim, results, deliveries, {})
+        if study["revision"] != claim.revision:
+            text = f"the plan of revision {claim.revision} came too late: the study is at {study['revision']}"
+            note(
+                conn,
+                study_id=study["id"],
+                job_id=claim.job_id,
+                kind="superseded",
+                text=text,
+                source="preread",
+            )
+            return True
+        for model, parameters in analyse:
+            enqueue(
+                conn,
+                "analyse",
+                claim.study_id,
+                claim.revision,
+                model,
+                priority=study["priority"],
+                parameters=parameters,
+                attempts_max=claim.attempts_max,
+            )
+        if analyse:
+            text = f"queued for {', '.join(model for model, _ in analyse)}"
+            note(
+                conn, study_id=study["id"], job_id=claim.job_id, kind="queued", text=text, source=claim.worker
+            )
+        settle_study(conn, study, claim.revision)
+    return True
+
+
+def _replace_selections(conn: sa.Connection, claim: Claim, selections: Sequence[SelectionRecord]) -> None:
+    table = tables.SELECTION
+    here = (table.c.study_id == claim.study_id, table.c.revision == claim.revision)
+    conn.execute(sa.delete(table).where(*here))  # of an earlier run of this plan, before a person's retry
+    if selections:
+        conn.execute(
+            sa.insert(table),
+            [
+                {
+                    "study_id": claim.study_id,
+                    "revision": claim.revision,
+                    "model": selection.model,
+                    "series_uid": selection.series_uid,
+                    "taken": selection.taken,
+                    "rank": selection.rank,
+                    "code": selection.code,
+                    "sentence": selection.sentence,
+                }
+                for selection in selections
+            ],
+        )
+
+
+def fail(
+    db: Database,
+    claim: Claim,
+    *,
+    error: str,
+    remedy: str,
+    retry: bool = True,
+    backoff_seconds: float | None = None,
+) -> bool:
+    """Record that an attempt failed; the job is tried again later, or failed after its last attempt.
+
+    Returns False when the lease was lost: then nothing was written.
+
+    Parameters
+    ----------
+    error, remedy : what went wrong and what a person can do, without names of patients
+    retry : False: another attempt cannot help
+    backoff_seconds : wait before the next attempt; None: 30 s, doubling to 10 min
+    """
+    error, remedy = error[:ERROR_LENGTH_MAX], remedy[:ERROR_LENGTH_MAX]
+    attempt = f"attempt {claim.attempts} of {claim.attempts_max} failed"
+    with db.write() as conn:
+        now, job = now_in(conn), {"id": claim.job_id, "study_id": claim.study_id}
+        if retry and claim.attempts < claim.attempts_max:
+            wait = claiming.wait_seconds(claim.attempts) if backoff_seconds is None else backoff_seconds
+            ended = claiming.release(
+                conn,
+                JOBS,
+                claim.job_id,
+                claim.fence,
+                "back_off",
+                run_after=now + wait,
+                error=error,
+                remedy=remedy,
+                stage=None,
+                worker=None,
+            )
+            if ended:
+                text = f"{attempt}: {error}; next in {wait:.0f} s"
+                _note(conn, job, kind="attempt_failed", text=text, source=claim.worker)
+            return ended
+        ended = claiming.release(
+            conn,
+            JOBS,
+            claim.job_id,
+            claim.fence,
+            "fail",
+            error=error,
+            remedy=remedy,
+            stage=None,
+            done_at=now,
+        )
+        if ended:
+            study = locked_study(conn, claim.study_id)
+            _note(conn, job, kind="attempt_failed", text=f"{attempt}: {error}", source=claim.worker)
+            settle_study(conn, study, claim.revision)
+        return ended
+
+
+def give_back(db: Database, claim: Claim) -> bool:
+    """Leave a job to others at once, when this worker is told to stop; the attempt is not counted.
+
+    Returns False when the lease was lost.
+    """
+    with db.write() as conn:
+        ended = claiming.release(
+            conn,
+            JOBS,
+            claim.job_id,
+            claim.fence,
+            "give_back",
+            attempts=JOB.c.attempts - 1,
+            worker=None,
+            stage=None,
+        )
+        if ended:
+            job = {"id": claim.job_id, "study_id": claim.study_id}
+            _note(conn, job, kind="given_back", text=f"given back by {claim.worker}", source=claim.worker)
+            hint_on_commit(conn, "jobs")
+        return ended
+
+
+def reap_expired(db: Database) -> list[int]:
+    """Free the jobs and deliveries whose lease ended; returns the ids of the jobs.
+
+    A job that lost its worker on its last attempt is failed: what kills workers must not do so for ever. One
+    transaction each, so that no two studies are locked at once.
+    """
+    reaped: list[int] = []
+    while (job_id := _reap_job(db)) is not None:
+        reaped.append(job_id)
+    while _reap_delivery(db):
+        pass
+    return reaped
+
+
+def _reap_job(db: Database) -> int | None:
+    with db.write() as conn:
+        job = claiming.first_lapsed(conn, JOBS)
+        if job is None:
+            return None
+        attempt = f"attempt {job['attempts']} of {job['attempts_max']}"
+        text = f"{attempt} of {job['worker']} lost: its lease ended"
+        if job["attempts"] < job["attempts_max"]:
+            # No wait on top: the lease was one.
+            claiming.release(conn, JOBS, job["id"], None, "expire", stage=None, worker=None, error=_LOST)
+            _note(conn, job, kind="expired", text=text, source="preread")
+            hint_on_commit(conn, "jobs")
+        else:
+            ending = {"error": _LOST, "remedy": _LOST_REMEDY, "stage": None, "done_at": now_in(conn)}
+            claiming.release(conn, JOBS, job["id"], None, "expire_last", **ending)
+            study = locked_study(conn, job["study_id"])
+            _note(conn, job, kind="expired", text=text, source="preread")
+            settle_study(conn, study, job["revision"])
+        return int(job["id"])
+
+
+def _reap_delivery(db: Database) -> bool:
+    with db.write() as conn:
+        delivery = claiming.first_lapsed(conn, DELIVERIES)
+        if delivery is None:
+            return False
+        claiming.release(conn, DELIVERIES, delivery["id"], None, "expire", worker=None)
+        hint_on_commit(conn, "deliveries")
+        return True
+
+
+def list_jobs(
+    db: Database,
+    *,
+    states: Sequence[JobState] | None = None,
+    study_id: int | None = None,
+    limit: int = 200,
+) -> list[JobRecord]:
+    """Jobs, newest first."""
+    query = rows.JOBS.order_by(JOB.c.id.desc()).limit(limit)
+    if states is not None:
+        query = query.where(JOB.c.state.in_(states))
+    if study_id is not None:
+        query = query.where(JOB.c.study_id == study_id)
+    with db.read() as conn:
+        return [rows.job(row) for row in conn.execute(query).mappings()]
+
+
+def show_job(db: Database, job_id: int) -> JobRecord | None:
+    """One job; None: it is not here."""
+    with db.read() as conn:
+        row = conn.execute(rows.JOBS.where(JOB.c.id == job_id)).mappings().first()
+    return None if row is None else rows.job(row)

@@ -1,0 +1,1 @@
+"""Schema revisions, applied from code by `db.engine.Database.migrate`."""

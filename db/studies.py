@@ -1,0 +1,160 @@
+"""What every transaction does to the study it concerns: lock it, move it on, find out how it ended.
+
+All functions run inside a transaction of the caller, who holds the job or delivery first and the study second
+(see `db.engine` on the order of locks).
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import sqlalchemy as sa
+
+from db import rows, tables
+from db.engine import hint_on_commit, now_in
+from db.records import JobRecord
+from db.states import next_state, states_before, study_outcome
+from db.timeline import note
+
+STUDY, JOB, DELIVERY = tables.STUDY, tables.JOB, tables.DELIVERY
+
+# Plans are short and bring work for others, so a plan goes before analyses of its own priority; not before
+# those of a higher one, so that an urgent analysis does not wait behind the plans of a morning's rush.
+PLAN_AHEAD = 1
+
+_EVENT_OF_OUTCOME = {"delivered": "done", "not_analysed": "not_analysed", "failed": "failed"}
+
+
+def locked_study(conn: sa.Connection, study_id: int) -> sa.RowMapping:
+    """The row of a study, locked until the transaction ends."""
+    query = sa.select(STUDY).where(STUDY.c.id == study_id).with_for_update()
+    return conn.execute(query).mappings().one()
+
+
+def locked_study_by_uid(conn: sa.Connection, study_uid: str) -> sa.RowMapping | None:
+    """The same by Study Instance UID; None: it is not here."""
+    query = sa.select(STUDY).where(STUDY.c.study_uid == study_uid).with_for_update()
+    return conn.execute(query).mappings().first()
+
+
+def move_study(conn: sa.Connection, study: rows.Row, event: str, **values: Any) -> None:
+    """Let `event` happen to a locked study."""
+    state = next_state("study", study["state"], event)
+    conn.execute(sa.update(STUDY).where(STUDY.c.id == study["id"]).values(state=state, **values))
+
+
+def open_revision(
+    conn: sa.Connection,
+    study: rows.Row,
+    event: Literal["image", "asked_again"],
+    **values: Any,
+) -> int:
+    """Begin the next revision of a locked study: what still waits of older ones will not run."""
+    revision = int(study["revision"]) + 1
+    fresh = {"outcome": None, "reason_code": None, "reason": None, "done_at": None, "partial": False}
+    move_study(conn, study, event, revision=revision, **{**fresh, "whole_at": None, **values})
+    supersede(conn, study["id"], revision)
+    return revision
+
+
+def supersede(conn: sa.Connection, study_id: int, revision: int) -> None:
+    """Cancel the queued jobs of revisions before `revision`; running ones may finish and keep their results.
+
+    A job that is being claimed at this moment is skipped, not waited for: its claimer waits for our study.
+    """
+    waiting = (
+        sa.select(JOB.c.id)
+        .where(JOB.c.study_id == study_id, JOB.c.revision < revision)
+        .where(JOB.c.state.in_(states_before("job", "supersede")))
+        .with_for_update(skip_locked=True)
+    )
+    ids = conn.execute(waiting).scalars().all()
+    if ids:
+        conn.execute(
+            sa.update(JOB)
+            .where(JOB.c.id.in_(ids))
+            .values(
+                state=next_state("job", "queued", "supersede"),
+                reason_code="SUPERSEDED",
+                reason=f"Revision {revision} of the study replaced this one before the job began.",
+                done_at=now_in(conn),
+            )
+        )
+        text = f"{len(ids)} waiting job{'s' if len(ids) > 1 else ''} of older revisions will not run"
+        note(conn, study_id=study_id, kind="superseded", text=text, source="preread")
+
+
+def resume_study(conn: sa.Connection, study: rows.Row) -> None:
+    """A job or delivery of the current revision of a locked study was taken up again."""
+    move_study(conn, study, "resumed", outcome=None, reason_code=None, reason=None, done_at=None)
+
+
+def jobs_of_revision(conn: sa.Connection, study_id: int, revision: int) -> list[JobRecord]:
+    """All jobs of one revision, in the order they were made."""
+    query = rows.JOBS.where(JOB.c.study_id == study_id, JOB.c.revision == revision).order_by(JOB.c.id)
+    return [rows.job(row) for row in conn.execute(query).mappings()]
+
+
+def settle_study(conn: sa.Connection, study: rows.Row, revision: int) -> None:
+    """After something of `revision` ended: show its findings, and finish the study when nothing is open.
+
+    The study is locked, so of two last jobs that end at once the second sees the first.
+    """
+    if study["revision"] != revision or study["state"] == "receiving":
+        return  # an older revision: its results remain, the study goes on with the new one
+    jobs = jobs_of_revision(conn, study["id"], revision)
+    sends = (
+        sa.select(DELIVERY)
+        .join_from(DELIVERY, JOB)
+        .where(JOB.c.study_id == study["id"], JOB.c.revision == revision)
+        .order_by(DELIVERY.c.id)
+    )
+    deliveries = [rows.delivery(row) for row in conn.execute(sends).mappings()]
+    shown = _summary(jobs)
+    end = study_outcome(jobs, deliveries)
+    if end is None:
+        conn.execute(sa.update(STUDY).where(STUDY.c.id == study["id"]).values(**shown))
+        return
+    ending = {"outcome": end.outcome, "reason_code": end.reason_code, "reason": end.sentence}
+    repeated = study["state"] == "done" and all(study[name] == value for name, value in ending.items())
+    if repeated:
+        return
+    move_study(conn, study, "finished", **ending, **shown, done_at=now_in(conn))
+    words = {"delivered": "done", "not_analysed": "not analysed", "failed": "failed"}[end.outcome]
+    note(
+        conn,
+        study_id=study["id"],
+        kind=_EVENT_OF_OUTCOME[end.outcome],
+        text=f"{words}: {end.sentence}",
+        source="preread",
+    )
+    hint_on_commit(conn, "studies")
+
+
+def has_findings(findings: Mapping[str, Any] | None) -> bool:
+    """Whether a job found something: a lesion, or a class other than normal."""
+    if not findings:
+        return False
+    return bool(findings.get("lesions")) or findings.get("class") not in (None, "normal")
+
+
+def score_of(findings: Mapping[str, Any] | None) -> float | None:
+    """The highest score of a lesion or of the class that was chosen, 0 to 1."""
+    if not findings:
+        return None
+    scores = [lesion["score"] for lesion in findings.get("lesions") or () if lesion.get("score") is not None]
+    chosen = (findings.get("scores") or {}).get(findings.get("class"))
+    return max([*scores, *([chosen] if chosen is not None else [])], default=None)
+
+
+def _summary(jobs: list[JobRecord]) -> dict[str, Any]:
+    """Columns of `study` that the worklist shows and sorts by, from the jobs that are done."""
+    ranked = []
+    for job in jobs:
+        if job.kind == "analyse" and job.outcome == "analysed" and job.findings is not None:
+            urgency = 2 if job.findings.get("urgent") else int(has_findings(job.findings))
+            ranked.append((urgency, score_of(job.findings), str(job.findings.get("headline") or "")))
+    if not ranked:
+        return {"urgency": 0, "score": None, "headline": ""}
+    ranked.sort(key=lambda entry: (entry[0], entry[1] or 0.0), reverse=True)
+    headline = "; ".join(text for urgency, _, text in ranked if text and urgency == ranked[0][0])
+    return {"urgency": ranked[0][0], "score": ranked[0][1], "headline": headline}
