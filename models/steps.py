@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Strict(BaseModel):
@@ -74,4 +74,53 @@ class Standardise(Strict):
 PreprocessStep = Annotated[
     Orient | TissueScale | GreyScale | SpacingCanvas | FitCanvas | StackSlices | Standardise,
     Field(discriminator="step"),
+]
+
+
+class Threshold(Strict):
+    """Voxels of at least this probability belong to a lesion."""
+
+    step: Literal["threshold"]
+    probability: float = Field(gt=0, lt=1)
+
+
+class FillHoles(Strict):
+    """Holes inside a lesion, slice by slice, become lesion."""
+
+    step: Literal["fill_holes"]
+
+
+class MinComponent(Strict):
+    """Connected lesions smaller than this are dropped; exactly one limit is given.
+
+    `minimum_ml` needs a volume with known spacing; `minimum_share` is a share of the image's area.
+    """
+
+    step: Literal["min_component"]
+    minimum_ml: float | None = Field(default=None, gt=0)
+    minimum_share: float | None = Field(default=None, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> MinComponent:
+        if (self.minimum_ml is None) == (self.minimum_share is None):
+            raise ValueError("min_component needs exactly one of minimum_ml and minimum_share")
+        return self
+
+
+class MinPeak(Strict):
+    """Connected lesions whose highest probability is below this are dropped."""
+
+    step: Literal["min_peak"]
+    probability: float = Field(gt=0, lt=1)
+
+
+class ImageGate(Strict):
+    """No lesion is drawn on an image whose likeliest class is this one."""
+
+    step: Literal["image_gate"]
+    class_name: str
+
+
+PostprocessStep = Annotated[
+    Threshold | FillHoles | MinComponent | MinPeak | ImageGate, Field(discriminator="step")
 ]

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from models.networks.registry import build_network
+from models.networks.building import build_network
 from models.networks.unet import EffNetLite0UNet
 from models.steps import Standardise
 from models.training.augment import augment

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.training.cases import Listed
+from models.training.cases import DataKind, Listed
 
 EXCLUDED = -1
 FIELDS = ("name", "group", "stratum", "fold", "sha256")
@@ -42,6 +42,11 @@ class Split:
     def excluded(self) -> list[Listed]:
         """Cases on neither side."""
         return [self.items[name] for name, fold in self.folds.items() if fold == EXCLUDED]
+
+
+def split_path(kind: DataKind) -> Path:
+    """The frozen split of a data set."""
+    return Path(__file__).parent / "splits" / f"{kind}.csv"
 
 
 def draw_folds(items: Sequence[Listed], *, folds: int, seed: int) -> dict[str, int]:

@@ -1,0 +1,182 @@
+"""Judge a package on the fold its training did not see: figures with intervals, and each case's own.
+
+Runs the shipped file through the same Predictor that the worker uses, post-processing included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.evaluation.bootstrap import interval
+from models.evaluation.classification import accuracy, auc
+from models.evaluation.overlap import dice, mean_of_known
+from models.package import Package
+from models.predictor import Predictor
+from models.training.cases import Case, DataKind, Listed, list_cases, load_case
+from models.training.recipes import RECIPES
+from models.training.split import Split, check_against_folder, read_split, split_path
+
+Subset = Literal["scored", "frozen"]
+Indices = NDArray[np.int64]
+FROZEN_STEP = {"brain-flair": 4, "breast-us": 4}  # every so many cases of the scored fold
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """One case: how the outline and the class came out."""
+
+    name: str
+    group: str
+    dice: float | None  # None: there is nothing to outline
+    is_drawn: bool
+    false_voxels: int
+    truth_voxels: int
+    slices_with_truth: int
+    slices_drawn: int
+    true_class: str | None
+    found_class: str | None
+    class_scores: dict[str, float] | None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure with its 95 % interval (percentile bootstrap by group, 2000 draws)."""
+
+    metric: str
+    value: float
+    ci95: tuple[float, float]
+    n: int
+    unit: Literal["patients", "images"]
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """All figures of one package on one part of one split."""
+
+    package_id: str
+    package_digest: str
+    dataset: DataKind
+    split_sha256: str
+    subset: Subset
+    figures: tuple[Figure, ...]
+    cases: tuple[CaseResult, ...]
+
+
+def evaluate_package(
+    package: Package,
+    data_folder: Path,
+    *,
+    subset: Subset = "scored",
+    predictor: Predictor | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> EvaluationReport:
+    """Evaluate a shipped package.
+
+    Parameters
+    ----------
+    data_folder : the folder of the package's data set, or the folder that holds it
+    progress : called with (done, of)
+
+    Raises
+    ------
+    CasesError, SplitError
+        The folder is not the one the frozen split was drawn for.
+    """
+    kind = RECIPES[package.manifest.id].kind
+    folder = data_folder / kind if (data_folder / kind).is_dir() else data_folder
+    split = read_split(split_path(kind))
+    check_against_folder(split, list_cases(kind, folder))
+    items = subset_of(split, kind, subset)
+    predictor = predictor or Predictor(package)
+    results = []
+    for done, item in enumerate(items):
+        results.append(judge(predictor, load_case(kind, folder, item)))
+        if progress is not None:
+            progress(done + 1, len(items))
+    figures = brain_figures(results) if kind == "brain-flair" else breast_figures(results)
+    return EvaluationReport(
+        package.manifest.id, package.digest, kind, split.sha256, subset, figures, tuple(results)
+    )
+
+
+def subset_of(split: Split, kind: DataKind, subset: Subset) -> list[Listed]:
+    """Cases of the scored fold, or every fourth of them by name and class."""
+    items = sorted(split.scored(), key=lambda item: (item.stratum, item.name))
+    return items if subset == "scored" else items[:: FROZEN_STEP[kind]]
+
+
+def judge(predictor: Predictor, case: Case) -> CaseResult:
+    """Predict one case and compare."""
+    prediction = predictor.predict(case.volume)
+    found = prediction.labels > 0
+    return CaseResult(
+        name=case.name,
+        group=case.group,
+        dice=dice(found, case.mask),
+        is_drawn=bool(found.any()),
+        false_voxels=int((found & ~case.mask).sum()),
+        truth_voxels=int(case.mask.sum()),
+        slices_with_truth=int(case.mask.any((1, 2)).sum()),
+        slices_drawn=int(found.any((1, 2)).sum()),
+        true_class=case.class_name,
+        found_class=prediction.class_name,
+        class_scores=prediction.class_scores,
+    )
+
+
+def brain_figures(results: Sequence[CaseResult]) -> tuple[Figure, ...]:
+    """Per-patient Dice, mean and median."""
+    groups = [result.group for result in results]
+    values = [result.dice for result in results]
+
+    def mean(indices: Indices) -> float:
+        return mean_of_known([values[index] for index in indices])
+
+    def median(indices: Indices) -> float:
+        return float(np.median([value for index in indices if (value := values[index]) is not None]))
+
+    everything = np.arange(len(results))
+    return (
+        Figure("dice_per_patient_mean", mean(everything), interval(mean, groups), len(results), "patients"),
+        Figure("dice_per_patient_median", median(everything), interval(median, groups), len(results), "patients"),
+    )
+
+
+def breast_figures(results: Sequence[CaseResult]) -> tuple[Figure, ...]:
+    """Lesion Dice, accuracy over three classes, malignant AUC, share of normal images drawn on."""
+    lesions = [result for result in results if result.dice is not None]
+    normals = [result for result in results if result.true_class == "normal"]
+    names = ("benign", "malignant", "normal")
+    truth = np.array([names.index(result.true_class or "") for result in results])
+    found = np.array([names.index(result.found_class or "") for result in results])
+    malignant = np.array([(result.class_scores or {})["malignant"] for result in results])
+
+    def lesion_dice(indices: Indices) -> float:
+        return mean_of_known([lesions[index].dice for index in indices])
+
+    def class_accuracy(indices: Indices) -> float:
+        return accuracy(found[indices], truth[indices])
+
+    def malignant_auc(indices: Indices) -> float:
+        return auc(malignant[indices], truth[indices] == names.index("malignant"))
+
+    def normals_drawn(indices: Indices) -> float:
+        return float(np.mean([normals[index].is_drawn for index in indices]))
+
+    figures = []
+    for metric, figure, part in (
+        ("dice_per_lesion_image_mean", lesion_dice, lesions),
+        ("accuracy_three_classes", class_accuracy, results),
+        ("auc_malignant", malignant_auc, results),
+        ("normals_drawn_on", normals_drawn, normals),
+    ):
+        groups = [result.group for result in part]
+        value = figure(np.arange(len(part)))
+        figures.append(Figure(metric, value, interval(figure, groups), len(part), "images"))
+    return tuple(figures)

@@ -1,0 +1,232 @@
+"""The text of a package, `model.json`, as frozen types: format preread-model/1.
+
+What a model reads, how it computes, what its findings are called, how well it did and what it must not be used for.
+Unknown keys are refused. `models/package.schema.json` is generated from here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from models.applicability import Applicability, Text
+from models.networks.registry import NetworkSpec
+from models.steps import ImageGate, PostprocessStep, PreprocessStep, Strict
+
+FORMAT = "preread-model/1"
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+RelativePath = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*$")]
+FileRole = Literal["weights", "golden_in", "golden_out", "card", "picture"]
+MeasurementName = Literal["volume_ml", "area_mm2", "area_px", "long_axis_mm", "short_axis_mm", "long_axis_px"]
+
+
+class PackageFile(Strict):
+    """One file of the package; files that are not listed are refused."""
+
+    path: RelativePath
+    role: FileRole
+    bytes: int = Field(ge=0, le=1 << 31)
+    sha256: Sha256
+
+
+class Code(Strict):
+    """A coded concept (PS3.3 section 8)."""
+
+    value: Annotated[str, Field(min_length=1, max_length=16)]
+    scheme: Annotated[str, Field(min_length=1, max_length=16)]
+    meaning: Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class Task(Strict):
+    """What the network gives: a lesion map, with classes of the whole image or without."""
+
+    kind: Literal["segment", "segment_and_classify"]
+
+
+class ModelInput(Strict):
+    """One series the model reads. `unit` image: each image of the series is read by itself."""
+
+    name: Text
+    unit: Literal["series", "image"]
+    applicability: Applicability
+
+
+class Inference(Strict):
+    """How the network is run."""
+
+    flip: bool  # mean of the image and its mirror image
+    batch: int = Field(ge=1, le=256)
+
+
+class SegmentFinding(Strict):
+    """How a lesion is named and shown; colour in CIELab (L 0 to 100, a and b -128 to 127)."""
+
+    number: int = Field(ge=1)
+    label: Text
+    category: Code
+    type: Code
+    region: Code | None
+    colour: tuple[float, float, float]
+
+
+class MeasurementFinding(Strict):
+    """A quantity given for each lesion, with its unit (UCUM)."""
+
+    name: MeasurementName
+    concept: Code
+    unit: Code
+
+
+class ClassFinding(Strict):
+    """One class; `negative`: nothing found; `urgent`: a person should look soon."""
+
+    index: int = Field(ge=0)
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    concept: Code
+    negative: bool
+    urgent: bool
+
+
+class Findings(Strict):
+    """What comes out, in words and codes."""
+
+    segments: tuple[SegmentFinding, ...] = Field(min_length=1)
+    measurements: tuple[MeasurementFinding, ...]
+    classes: tuple[ClassFinding, ...]
+    negative_statement: Text
+    urgent_ml: float | None = Field(default=None, gt=0)  # total lesion volume from which a study is urgent
+
+
+class OperatingPoint(Strict):
+    """A named setting of the thresholds and how it was chosen."""
+
+    name: Text
+    default: bool
+    thresholds: dict[str, float]
+    chosen_on: Text
+
+
+class Evaluation(Strict):
+    """One figure on cases the training did not see, with its 95 % interval."""
+
+    dataset: Text
+    split_sha256: Sha256
+    subset: Literal["scored", "frozen"]  # frozen: the small part of the scored fold that is checked on every change
+    metric: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    value: float
+    ci95: tuple[float, float]
+    n: int = Field(ge=1)
+    unit: Literal["patients", "images"]
+
+
+class TrainingData(Strict):
+    """A data set and its licence."""
+
+    name: Text
+    licence: Text
+    n: int = Field(ge=0)
+    unit: Literal["patients", "images"]
+    citation: Annotated[str, Field(max_length=1000)]
+
+
+class Training(Strict):
+    """How the weights were made."""
+
+    recipe: Text
+    recipe_sha256: Sha256
+    seed: int
+    steps: int
+    seconds: float
+    data: tuple[TrainingData, ...] = Field(min_length=1)
+    simulated_fraction: float = Field(ge=0, le=1)  # share of training samples that were generated
+    pretrained: tuple[Text, ...]
+
+
+class Memory(Strict):
+    """Bytes needed: base + per_canvas_pixel x batch x canvas + per_voxel x voxels of the source."""
+
+    base: int = Field(ge=0)
+    per_canvas_pixel: int = Field(ge=0)
+    per_voxel: int = Field(ge=0)
+
+
+class Runtime(Strict):
+    """What is needed to run it, and what it took where it was measured."""
+
+    torch: Text
+    devices: tuple[Literal["cpu", "cuda"], ...]
+    memory: Memory
+    parameters: int = Field(ge=1)
+
+
+class Golden(Strict):
+    """A generated input and what the model must say about it before it may run."""
+
+    probability_tolerance: float = Field(gt=0, le=0.2)
+    class_tolerance: float = Field(gt=0, le=0.2)
+    lesions: int = Field(ge=0)
+    class_name: str | None
+
+
+class Card(Strict):
+    """What a person must know; CARD.md says it at length."""
+
+    intended_use: Text
+    not_for: tuple[Text, ...]
+    limits: tuple[Text, ...]
+    line: Text  # one sentence for reports: trained on what, not validated for what
+    licences: tuple[Text, ...]
+    commercial_use: bool
+    regulatory: Literal["research"]
+
+
+class Manifest(Strict):
+    """model.json."""
+
+    format: Literal["preread-model/1"]
+    id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{2,63}$")]
+    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
+    title: Text
+    summary: Text
+    released: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+    files: tuple[PackageFile, ...]
+    task: Task
+    network: NetworkSpec
+    inputs: tuple[ModelInput, ...] = Field(min_length=1, max_length=1)
+    preprocess: tuple[PreprocessStep, ...] = Field(min_length=1)
+    inference: Inference
+    postprocess: tuple[PostprocessStep, ...] = Field(min_length=1)
+    findings: Findings
+    operating_points: tuple[OperatingPoint, ...] = Field(min_length=1)
+    evaluation: tuple[Evaluation, ...]
+    training: Training
+    runtime: Runtime
+    golden: Golden
+    card: Card
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Manifest:
+        classes = [item.name for item in self.findings.classes]
+        if len(classes) != self.network.classes:
+            raise ValueError(f"findings name {len(classes)} classes, the network has {self.network.classes}")
+        if [item.index for item in self.findings.classes] != list(range(len(classes))):
+            raise ValueError("findings.classes must be listed by index, from 0")
+        if (self.task.kind == "segment_and_classify") != bool(classes):
+            raise ValueError("task.kind and findings.classes disagree about classes")
+        for step in self.postprocess:
+            if isinstance(step, ImageGate) and step.class_name not in classes:
+                raise ValueError(f"image_gate names the class {step.class_name!r}, which the model does not have")
+        paths = [item.path for item in self.files]
+        if len(set(paths)) != len(paths):
+            raise ValueError("files lists a path twice")
+        for role in ("weights", "golden_in", "golden_out", "card"):
+            if sum(item.role == role for item in self.files) != 1:
+                raise ValueError(f"files must list exactly one file with the role {role}")
+        if sum(item.default for item in self.operating_points) != 1:
+            raise ValueError("exactly one operating point must be the default")
+        return self
+
+    def file(self, role: FileRole) -> PackageFile:
+        """The file with a role that occurs once."""
+        return next(item for item in self.files if item.role == role)

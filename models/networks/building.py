@@ -1,0 +1,24 @@
+"""From a registry entry to a network."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from models.networks.registry import NetworkSpec
+from models.networks.unet import EffNetLite0UNet
+
+
+def build_network(spec: NetworkSpec, *, dropout: float = 0.0, drop_rate: float = 0.0) -> EffNetLite0UNet:
+    """A network with fresh weights; dropout and stochastic depth matter in training only."""
+    return EffNetLite0UNet(
+        in_channels=spec.in_channels,
+        classes=spec.classes,
+        decoder_channels=spec.decoder_channels,
+        dropout=dropout,
+        drop_rate=drop_rate,
+    )
+
+
+def parameter_count(network: nn.Module) -> int:
+    """Number of trained numbers."""
+    return sum(parameter.numel() for parameter in network.parameters())

@@ -1,0 +1,250 @@
+"""A package at work: volume in, probabilities, numbered lesions and class scores out, on the source grid.
+
+The weights are compared with the declared network, name by name and shape by shape, before anything runs. The golden
+case of the package shows that this machine computes what the package's maker computed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from models.memory import TooLarge, free_bytes
+from models.networks.building import build_network
+from models.networks.unet import EffNetLite0UNet
+from models.package import REINSTALL, Package, PackageError
+from models.postprocess import Labels, postprocess, top_class
+from models.preprocess import network_input, prepare
+from models.resample import FloatArray
+from models.volume import Volume
+
+HEADER_BYTES_MAX = 8 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a model says about one volume; arrays are (slices, rows, columns) of the source.
+
+    Parameters
+    ----------
+    probability : of lesion, 0 to 1, before any post-processing
+    labels : 0 background, 1 .. n one connected lesion each, the largest first
+    lesion_scores : mean probability of each lesion
+    class_scores : by class name, summing to 1; None for a model without classes
+    class_name : the likeliest class
+    notes : sentences a reader should see
+    """
+
+    probability: FloatArray
+    labels: Labels
+    lesion_scores: tuple[float, ...]
+    class_scores: dict[str, float] | None
+    class_name: str | None
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class GoldenReport:
+    """How this machine did on the golden case."""
+
+    passed: bool
+    probability_difference: float  # largest, over all voxels
+    class_difference: float
+    lesions: int
+    class_name: str | None
+    message: str
+
+
+class Predictor:
+    """A loaded network.
+
+    Parameters
+    ----------
+    package : a checked package
+    device : auto takes a GPU when there is one
+    threads : of torch, for the whole process; None leaves torch's own choice
+
+    Raises
+    ------
+    PackageError
+        The weights are not those of the declared network.
+    """
+
+    def __init__(
+        self, package: Package, *, device: Literal["auto", "cpu", "cuda"] = "auto", threads: int | None = None
+    ) -> None:
+        if threads is not None:
+            torch.set_num_threads(threads)
+        name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+        if name not in package.manifest.runtime.devices:
+            raise PackageError(f"does not run on {name}", where=package.manifest.id, remedy="Set device to cpu.")
+        self.package = package
+        self.device = torch.device(name)
+        network = build_network(package.manifest.network)
+        network.load_state_dict(read_weights(package, network))
+        self.network = network.eval().to(self.device, memory_format=torch.channels_last)
+
+    def predict(self, volume: Volume) -> Prediction:
+        """Read one volume. The same volume gives the same answer on the same CPU.
+
+        Raises
+        ------
+        PreprocessError
+            The volume cannot be brought to the network: no tissue, no spacing, too wide.
+        TooLarge
+            It would not fit into memory.
+        """
+        manifest = self.package.manifest
+        self._check_source_memory(volume)
+        prepared = prepare(volume, manifest.preprocess)
+        stacked = network_input(prepared.image, manifest.preprocess)
+        self._check_canvas_memory(stacked)
+        maps, class_probabilities = self._run(stacked)
+        # Resampling leaves rounding beyond 0 and 1.
+        probability = np.clip(prepared.to_source(maps), 0, 1)
+        scores: dict[str, float] | None = None
+        if class_probabilities is not None:
+            scores = {
+                item.name: float(value)
+                for item, value in zip(manifest.findings.classes, class_probabilities, strict=True)
+            }
+        lesions = postprocess(probability, manifest.postprocess, voxel_ml=volume.voxel_ml, class_scores=scores)
+        notes = list(lesions.notes)
+        name = top_class(scores) if scores is not None else None
+        if name is not None and not lesions.labels.any() and not self._is_negative(name):
+            notes.append(f"The image is classed {name}, but no outline reached the threshold.")
+        return Prediction(probability, lesions.labels, lesions.scores, scores, name, tuple(notes))
+
+    def verify_golden(self) -> GoldenReport:
+        """Predict the package's generated case and compare with what the package says comes out."""
+        golden = self.package.manifest.golden
+        volume, probability, class_scores = read_golden(self.package)
+        found = self.predict(volume)
+        difference = float(np.abs(found.probability - probability).max())
+        class_difference = max(
+            (abs(score - class_scores[name]) for name, score in (found.class_scores or {}).items()), default=0.0
+        )
+        lesions = int(found.labels.max())
+        faults = []
+        if difference > golden.probability_tolerance:
+            faults.append(f"probabilities differ by up to {difference:.4f}")
+        if class_difference > golden.class_tolerance:
+            faults.append(f"class scores differ by up to {class_difference:.4f}")
+        if lesions != golden.lesions:
+            faults.append(f"{lesions} lesions instead of {golden.lesions}")
+        if found.class_name != golden.class_name:
+            faults.append(f"class {found.class_name} instead of {golden.class_name}")
+        message = "as expected" if not faults else "; ".join(faults)
+        return GoldenReport(not faults, difference, class_difference, lesions, found.class_name, message)
+
+    def _run(self, stacked: FloatArray) -> tuple[FloatArray, NDArray[np.float64] | None]:
+        """Lesion probabilities (n, H, W), and class probabilities averaged over the slices."""
+        inference = self.package.manifest.inference
+        maps = np.empty((len(stacked), *stacked.shape[2:]), np.float32)
+        classes: list[NDArray[np.float64]] = []
+        with torch.inference_mode():
+            for first in range(0, len(stacked), inference.batch):
+                batch = torch.from_numpy(stacked[first : first + inference.batch]).to(self.device)
+                lesion, scores = self._forward(batch)
+                if inference.flip:
+                    mirrored, mirrored_scores = self._forward(batch.flip(3))
+                    lesion = (lesion + mirrored.flip(3)) / 2
+                    if scores is not None and mirrored_scores is not None:
+                        scores = (scores + mirrored_scores) / 2
+                maps[first : first + len(batch)] = lesion[:, 0].cpu().numpy()
+                if scores is not None:
+                    classes.append(scores.double().cpu().numpy())
+        return maps, np.concatenate(classes).mean(0) if classes else None
+
+    def _forward(self, batch: Tensor) -> tuple[Tensor, Tensor | None]:
+        maps = self.network(batch.contiguous(memory_format=torch.channels_last))
+        scores = None if maps.classes is None else torch.softmax(maps.classes.float(), 1)
+        return torch.sigmoid(maps.lesion.float()), scores
+
+    def _is_negative(self, class_name: str) -> bool:
+        return any(item.negative for item in self.package.manifest.findings.classes if item.name == class_name)
+
+    def _check_source_memory(self, volume: Volume) -> None:
+        memory = self.package.manifest.runtime.memory
+        need = memory.base + memory.per_voxel * volume.array.size
+        have = free_bytes(torch.device("cpu"))
+        if need > have:
+            raise TooLarge(need, have)
+
+    def _check_canvas_memory(self, stacked: FloatArray) -> None:
+        memory = self.package.manifest.runtime.memory
+        batch = min(len(stacked), self.package.manifest.inference.batch)
+        need = memory.per_canvas_pixel * batch * stacked.shape[2] * stacked.shape[3]
+        have = free_bytes(self.device)
+        if need > have:
+            raise TooLarge(need, have)
+
+
+def read_weights(package: Package, network: EffNetLite0UNet) -> dict[str, Tensor]:
+    """Weights as float32, after names, shapes and kinds of numbers were compared with the network.
+
+    Stored halves are widened: the CPU computes in float32.
+    """
+    path = package.path("weights")
+    expected = network.state_dict()
+    with path.open("rb") as stream:
+        header_bytes = int.from_bytes(stream.read(8), "little")
+    if header_bytes > HEADER_BYTES_MAX:
+        raise PackageError(f"weights header of {header_bytes} bytes", where=str(path), remedy=REINSTALL)
+    try:
+        with safe_open(path, "pt") as stored:
+            names = set(stored.keys())
+            if names != set(expected):
+                wrong = sorted(names ^ set(expected))[0]
+                raise PackageError(
+                    f"weights and network {package.manifest.network.registry} differ, first at {wrong}",
+                    where=str(path),
+                    remedy=REINSTALL,
+                )
+            tensors: dict[str, Tensor] = {}
+            for name, value in expected.items():
+                shape, kind = list(stored.get_slice(name).get_shape()), stored.get_slice(name).get_dtype()
+                if shape != list(value.shape) or kind not in ("F16", "BF16", "F32", "I64"):
+                    raise PackageError(
+                        f"{name} is {kind} {shape}, the network needs {list(value.shape)}",
+                        where=str(path),
+                        remedy=REINSTALL,
+                    )
+                tensors[name] = stored.get_tensor(name).to(value.dtype)
+    except SafetensorError as error:
+        raise PackageError(f"weights are not readable: {error}", where=str(path), remedy=REINSTALL) from error
+    if not all(bool(torch.isfinite(value).all()) for value in tensors.values()):
+        raise PackageError("weights hold values that are not finite", where=str(path), remedy=REINSTALL)
+    return tensors
+
+
+def read_golden(package: Package) -> tuple[Volume, FloatArray, dict[str, float]]:
+    """The golden case: volume, expected probability map, expected class scores."""
+    try:
+        with np.load(package.path("golden_in"), allow_pickle=False) as stored:
+            arrays: dict[str, NDArray[Any]] = {key: stored[key] for key in stored.files}
+        with np.load(package.path("golden_out"), allow_pickle=False) as stored:
+            probability = stored["probability"].astype(np.float32)
+            scores = [float(value) for value in stored["class_scores"]] if "class_scores" in stored.files else []
+    except (ValueError, KeyError, OSError) as error:
+        raise PackageError(f"golden case is not readable: {error}", where=str(package.folder), remedy=REINSTALL) from error
+    names = [item.name for item in package.manifest.findings.classes]
+    return golden_volume(arrays), probability, dict(zip(names, scores, strict=True))
+
+
+def golden_volume(arrays: dict[str, NDArray[Any]]) -> Volume:
+    """A Volume from the arrays of a golden input: image, and affine and spacings where it has them."""
+    spacing = arrays.get("pixel_spacing_mm")
+    slice_spacing = arrays.get("slice_spacing_mm")
+    return Volume(
+        arrays["image"],
+        arrays.get("affine"),
+        None if spacing is None else (float(spacing[0]), float(spacing[1])),
+        None if slice_spacing is None else float(slice_spacing),
+    )

@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.evaluation.bootstrap import interval
+from models.evaluation.classification import accuracy, auc
+from models.evaluation.overlap import dice, mean_of_known
+
+
+def test_dice_of_half_overlapping_boxes():
+    a, b = np.zeros((1, 4, 4), bool), np.zeros((1, 4, 4), bool)
+    a[:, :, :2], b[:, :, 1:3] = True, True
+    assert dice(a, b) == 0.5
+
+
+def test_an_empty_truth_is_no_perfect_and_no_failed_outline():
+    nothing, something = np.zeros((1, 2, 2), bool), np.ones((1, 2, 2), bool)
+    assert dice(nothing, nothing) is None
+    assert dice(something, nothing) is None
+    assert dice(nothing, something) == 0.0
+    assert mean_of_known([None, 0.5, None]) == 0.5
+    with pytest.raises(ValueError, match="no case"):
+        mean_of_known([None])
+
+
+def test_dice_per_patient_is_not_the_mean_over_slices():
+    truth, found = np.zeros((2, 10, 10), bool), np.zeros((2, 10, 10), bool)
+    truth[0], truth[1, 0, 0] = True, True
+    found[0] = True
+    assert dice(found, truth) == pytest.approx(200 / 201)
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=2, max_size=40))
+def test_auc_is_the_share_of_ordered_pairs_with_ties_counted_half(pairs):
+    scores = np.array([score for score, _ in pairs], float)
+    positive = np.array([flag for _, flag in pairs])
+    if positive.all() or not positive.any():
+        with pytest.raises(ValueError, match="positive and negative"):
+            auc(scores, positive)
+        return
+    ordered = [(p > n) + 0.5 * (p == n) for p in scores[positive] for n in scores[~positive]]
+    assert auc(scores, positive) == pytest.approx(np.mean(ordered))
+
+
+def test_accuracy_hides_imbalance_and_auc_does_not():
+    truth = np.array([0] * 9 + [1])
+    assert accuracy(np.zeros(10, int), truth) == 0.9
+    assert auc(np.zeros(10), truth == 1) == 0.5
+
+
+def test_intervals_draw_whole_groups():
+    values = np.array([0.0] * 50 + [1.0] * 50)
+
+    def mean(indices):
+        return float(values[indices].mean())
+
+    alone = interval(mean, [str(i) for i in range(100)], draws=400)
+    grouped = interval(mean, [str(i // 25) for i in range(100)], draws=400)
+    assert 0.39 <= alone[0] < 0.5 < alone[1] <= 0.61
+    assert grouped[1] - grouped[0] > 2 * (alone[1] - alone[0])
+
+
+def test_the_same_seed_gives_the_same_interval():
+    values = np.random.default_rng(1).normal(size=30)
+    runs = [interval(lambda i: float(values[i].mean()), [str(k) for k in range(30)], draws=100) for _ in range(2)]
+    assert runs[0] == runs[1]
