@@ -1,0 +1,140 @@
+"""The reading of a study, its stages in order: the page to read first.
+
+A plan chooses series for each model by their headers. An analysis reads what was chosen: headers, stack,
+pixels, prediction, measured findings, result objects. Every way out is result objects or a coded refusal
+(law 4); only faults of ours or of the machine leave as exceptions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from models.manifest import ModelInput
+from models.memory import TooLarge
+from models.package import Package
+from models.predictor import Prediction, Predictor
+from models.preprocess import PreprocessError
+from pipeline.assignment import AnalyseAssignment, Analysis, Plan, SeriesChoice, StudyImages
+from pipeline.reading.refusals import Refusal, refuse
+from pipeline.reading.selection import Considered, Selection, select
+from pipeline.reading.source_series import SourceSeries
+from pipeline.reading.study_series import ReadBytes, series_headers
+from pipeline.reading.study_sources import read_images, read_volume, stack_of
+
+SetStage = Callable[[str], None]
+"""Says what the job is doing, for the page."""
+Write = Callable[[Sequence[SourceSeries], Sequence[Prediction]], Analysis]
+"""Makes findings and result objects of what was read and predicted."""
+
+
+def plan_study(study: StudyImages, packages: Sequence[Package], read_bytes: ReadBytes) -> Plan:
+    """Which model reads which series of a study, and why not the others."""
+    if not packages:
+        return Plan((), (), refuse("NO-PACKAGE"))
+    series = series_headers(study, read_bytes)
+    selections = select([package.manifest for package in packages], series)
+    choices: list[SeriesChoice] = []
+    analyses: list[tuple[str, tuple[str, ...]]] = []
+    for package, selection in zip(packages, selections, strict=True):
+        judged = _judged_by_stack(package.manifest.inputs[0], selection, study, read_bytes)
+        chosen = tuple(choice.series_uid for choice in judged if choice.taken and choice.series_uid)
+        # Where every candidate is refused, the best one still goes to the model: its job says why.
+        wanted = chosen or tuple(candidate.series_uid for candidate in selection.candidates[:1])
+        choices.extend(judged)
+        if wanted:
+            analyses.append((selection.model, wanted))
+    return Plan(tuple(choices), tuple(analyses), None if analyses else _why_nothing(selections, len(series)))
+
+
+def analyse_study(
+    assignment: AnalyseAssignment,
+    predictor: Predictor,
+    write: Write,
+    *,
+    read_bytes: ReadBytes,
+    stage: SetStage,
+    bytes_max: int,
+) -> Analysis:
+    """Read the chosen series with one model, up to the bytes of its result objects.
+
+    Parameters
+    ----------
+    write : makes the objects; a refusal of its own ends the analysis too
+    bytes_max : most memory of one volume
+    """
+    reading = predictor.package.manifest.inputs[0]
+    stage("reading")
+    if reading.unit == "image":
+        sources = read_images(
+            assignment.study, assignment.series_uids, reading, read_bytes, bytes_max=bytes_max
+        )
+    else:
+        (series_uid,) = assignment.series_uids
+        sources = read_volume(assignment.study, series_uid, reading, read_bytes, bytes_max=bytes_max)
+    if isinstance(sources, Refusal):
+        return Analysis(sources, {}, ())
+    stage("predicting")
+    predicted = _predict(sources, predictor)
+    if isinstance(predicted, Refusal):
+        return Analysis(predicted, {}, ())
+    stage("writing")
+    return write([source for source, _ in predicted], [prediction for _, prediction in predicted])
+
+
+def _judged_by_stack(
+    reading: ModelInput, selection: Selection, study: StudyImages, read_bytes: ReadBytes
+) -> list[SeriesChoice]:
+    """The selection with each candidate's stack judged, until one is good; still images are all taken."""
+    choices: list[SeriesChoice] = []
+    better: str | None = None
+    for candidate in selection.considered:
+        refusal = candidate.refusal
+        if candidate.rank is not None and reading.unit == "series":
+            if better is not None:
+                refusal = refuse("NOT-PREFERRED", better=better)
+            else:
+                stack = stack_of(study, candidate.series_uid, reading, read_bytes)
+                refusal = stack if isinstance(stack, Refusal) else None
+                better = candidate.series_uid if refusal is None else None
+        choices.append(_choice(selection.model, candidate, refusal))
+    return choices
+
+
+def _choice(model: str, candidate: Considered, refusal: Refusal | None) -> SeriesChoice:
+    sentence = candidate.sentence if refusal is None else f"not taken: {refusal.sentence}"
+    code = None if refusal is None else refusal.code
+    return SeriesChoice(model, candidate.series_uid, refusal is None, candidate.rank, code, sentence)
+
+
+def _why_nothing(selections: Sequence[Selection], series: int) -> Refusal:
+    """One reason for the whole study: the one they all share, or the reasons of each model."""
+    refusals = [c.refusal for selection in selections for c in selection.considered if c.refusal]
+    if refusals and len({refusal.code for refusal in refusals}) == 1 and series == 1:
+        return refusals[0]
+    if {refusal.code for refusal in refusals} <= {"NOT-AN-IMAGE", "OWN-RESULT"}:
+        return refuse("NOT-AN-IMAGE", what="The study", kinds="reports, segmentations or results")
+    reasons = dict.fromkeys(
+        f"{selection.model}: {considered.refusal.sentence.rstrip('.')}"
+        for selection in selections
+        for considered in selection.considered
+        if considered.refusal is not None
+    )
+    return refuse("NO-MODEL", series=series, why="; ".join(list(reasons)[:6]))
+
+
+def _predict(
+    sources: Sequence[SourceSeries], predictor: Predictor
+) -> list[tuple[SourceSeries, Prediction]] | Refusal:
+    """What the model says of each source; a source it cannot take is left out if others remain."""
+    predicted: list[tuple[SourceSeries, Prediction]] = []
+    refusal: Refusal | None = None
+    for source in sources:
+        try:
+            predicted.append((source, predictor.predict(source.volume)))
+        except (PreprocessError, TooLarge) as error:
+            why = error.what if isinstance(error, TooLarge) else str(error)
+            model = predictor.package.manifest.id
+            refusal = refusal or refuse("MODEL-REFUSED", model=model, why=why.rstrip("."))
+    if predicted or refusal is None:
+        return predicted
+    return refusal
