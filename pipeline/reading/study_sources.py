@@ -82,7 +82,8 @@ def read_images(
         if len(sources) > IMAGES_MAX:
             return refuse("TOO-MANY-IMAGES", images=len(images), most=IMAGES_MAX)
     if not sources:
-        return refusals[0]
+        nothing = refuse("NOT-AN-IMAGE", what="The study", kinds="nothing")
+        return refusals[0] if refusals else nothing
     if refusals:
         note = f"{len(refusals)} of {len(images)} images were not read; the first: {refusals[0].sentence}"
         sources[0] = replace(sources[0], notes=(*sources[0].notes, note))
