@@ -156,7 +156,10 @@ def segments_of(files: SpoolFiles, store_folder: Path) -> dict[int, SegmentHeade
         if not path.stem.isdecimal():
             continue
         number = int(path.stem)
-        fd = files.open(path)
+        try:
+            fd = files.open(path)
+        except FileNotFoundError:  # the writer removed a retired one between the listing and now
+            continue
         try:
             found[number] = parse_segment_header(files.read(fd, SEGMENT_BYTES, 0), number)
         finally:
@@ -286,7 +289,10 @@ def replay(
         if until is not None and header.epoch > until.epoch:
             return
         start = mark.offset if mark is not None and header.epoch == mark.epoch else RECORDS_AT
-        fd = files.open(segment_path(store_folder, header.number))
+        try:
+            fd = files.open(segment_path(store_folder, header.number))
+        except FileNotFoundError:
+            continue
         try:
             # A damaged length may claim anything: never more than the file has.
             size = until.offset if until and header.epoch == until.epoch else files.size(fd)
