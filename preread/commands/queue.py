@@ -5,14 +5,17 @@ Jobs are written j12 and deliveries d7, so that one word names either.
 
 import sys
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from db.engine import Database
-from db.records import JobRecord, ParkedDelivery, QueueView
 from preread.commands.options import Config, Json, fail, print_json, print_table, wrong_use
 from preread.commands.rows import opened
+
+if TYPE_CHECKING:
+    from db.engine import Database
+    from db.records import JobRecord
+    from db.views import ParkedDelivery, QueueView
 
 JOB, DELIVERY = "j", "d"
 
@@ -46,13 +49,19 @@ def show(
 ) -> None:
     """Show one job or delivery with everything the rows say."""
     from db.jobs import show_job
-    from db.results import show_delivery
+    from db.worklist import queue
 
     letter, number = _parsed(thing)
     with opened(config) as database:
-        record: Any = show_job(database, number) if letter == JOB else show_delivery(database, number)
+        record: Any = None
+        if letter == JOB:
+            record = show_job(database, number)
+        else:
+            view = queue(database)
+            here = (item for item in (*view.parked, *view.sending) if item.delivery.id == number)
+            record = next(here, None)
     if record is None:
-        raise fail(f"there is no {thing}. See `preread queue list`.")
+        raise fail(f"there is no {thing} in the queue. See `preread queue list` and `preread studies show`.")
     if as_json:
         print_json(asdict(record))
         return
@@ -68,9 +77,8 @@ def retry(
     as_json: Json = False,
 ) -> None:
     """Queue failed jobs or parked deliveries again, with all their tries."""
-    from db.worklist import queue
-
     from db import requests
+    from db.worklist import queue
 
     with opened(config) as database:
         chosen = [_parsed(thing) for thing in things or []]
@@ -119,7 +127,7 @@ def drop(things: Things = None, config: Config = None, as_json: Json = False) ->
     _tell(done, "dropped", "was delivered or dropped already", as_json)
 
 
-def _change(database: Database, letter: str, number: int, *, job: Any, delivery: Any) -> bool:
+def _change(database: "Database", letter: str, number: int, *, job: Any, delivery: Any) -> bool:
     change = job if letter == JOB else delivery
     return bool(change(database, number, source="command line"))
 
@@ -147,7 +155,7 @@ def _tell(done: list[tuple[str, int, bool]], word: str, otherwise: str, as_json:
         raise typer.Exit(1)
 
 
-def _parts(view: QueueView) -> list[tuple[str, tuple[str, ...], list[tuple[Any, ...]], str]]:
+def _parts(view: "QueueView") -> list[tuple[str, tuple[str, ...], list[tuple[Any, ...]], str]]:
     jobs = ("job", "kind", "model", "study", "state", "stage", "worker", "attempts", "since or reason")
     deliveries = ("delivery", "kind", "to", "study", "state", "tries", "last answer")
     return [
@@ -165,13 +173,13 @@ def _parts(view: QueueView) -> list[tuple[str, tuple[str, ...], list[tuple[Any, 
     ]
 
 
-def _job(job: JobRecord) -> tuple[Any, ...]:
+def _job(job: "JobRecord") -> tuple[Any, ...]:
     why = job.error or job.started_at or job.run_after
     name = f"{JOB}{job.id}"
     return (name, job.kind, job.model, job.study_uid, job.state, job.stage, job.worker, job.attempts, why)
 
 
-def _sent(item: ParkedDelivery) -> tuple[Any, ...]:
+def _sent(item: "ParkedDelivery") -> tuple[Any, ...]:
     delivery = item.delivery
     name = f"{DELIVERY}{delivery.id}"
     last = (delivery.state, delivery.attempts, delivery.last_error)

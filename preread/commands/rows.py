@@ -3,14 +3,17 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from config.errors import PrereadError
-from db.engine import Database
 from preread.commands.options import settings_and_logs
+
+if TYPE_CHECKING:
+    from db.engine import Database
 
 
 @contextmanager
-def opened(config: Path | None) -> Iterator[Database]:
+def opened(config: Path | None) -> "Iterator[Database]":
     """The database of the settings, closed at the end.
 
     Raises
@@ -18,6 +21,8 @@ def opened(config: Path | None) -> Iterator[Database]:
     PrereadError
         It was never made, or has another schema: nothing was served from it yet.
     """
+    from db.engine import Database
+
     settings = settings_and_logs(config)
     database = Database.open(settings.database_url)
     try:

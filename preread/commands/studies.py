@@ -2,12 +2,10 @@
 
 import sys
 from dataclasses import asdict
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from db.worklist import Chip
 
-from db.records import DeliveryRecord, JobRecord, StudyView
 from preread.commands.options import (
     EXIT_OK,
     Config,
@@ -16,7 +14,6 @@ from preread.commands.options import (
     print_json,
     print_table,
     shown,
-    wrong_use,
 )
 from preread.commands.rows import opened
 
@@ -24,13 +21,19 @@ NOTHING = (
     "No study. Send one: `preread send FOLDER --to AE@host:port`, or see who may call: `preread doctor`."
 )
 
+if TYPE_CHECKING:
+    from db.engine import Database
+    from db.records import DeliveryRecord, JobRecord
+    from db.views import StudyView
+
+Only = Literal["attention", "findings", "none", "not_analysed", "failed", "running", "all"]
 StudyUid = Annotated[str, typer.Argument(metavar="STUDY_UID", help="Study Instance UID.")]
 app = typer.Typer(no_args_is_help=True, help="Studies and what became of them.")
 
 
 @app.command("list")
 def list_studies(
-    only: Annotated[str, typer.Option(help=f"One of: {', '.join(get_args(Chip))}.")] = "all",
+    only: Annotated[Only, typer.Option(help="Only these.")] = "all",
     search: Annotated[str | None, typer.Option(help="Part of accession, id, name or description.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10000, help="Lines at most.")] = 50,
     config: Config = None,
@@ -39,10 +42,8 @@ def list_studies(
     """List studies, urgent and newest first."""
     from db.worklist import studies
 
-    if only not in get_args(Chip):
-        raise wrong_use(f"--only {only}: choose one of {', '.join(get_args(Chip))}")
     with opened(config) as database:
-        found = studies(database, chip=only, search=search, limit=limit, offset=0)  # type: ignore[arg-type]
+        found = studies(database, chip=only, search=search, limit=limit)
     if as_json:
         print_json([asdict(row) for row in found])
         return
@@ -84,11 +85,13 @@ def show(study_uid: StudyUid, config: Config = None, as_json: Json = False) -> N
 @app.command()
 def requeue(study_uid: StudyUid, config: Config = None, as_json: Json = False) -> None:
     """Analyse a study again, as a new revision of the same images."""
-    from db.intake import analyse_again
+    from db.closing import requeue_study
 
     with opened(config) as database:
         _view(database, study_uid)
-        revision = analyse_again(database, study_uid, source="command line")
+        revision = requeue_study(database, study_uid, source="command line")
+    if revision is None:
+        raise fail(f"{study_uid} still receives, or holds no image. See `preread studies show {study_uid}`.")
     if as_json:
         print_json({"study_uid": study_uid, "revision": revision})
     else:
@@ -113,7 +116,7 @@ def reasons(as_json: Json = False) -> None:
     )
 
 
-def _view(database: Any, study_uid: str) -> StudyView:
+def _view(database: "Database", study_uid: str) -> "StudyView":
     from db.worklist import study
 
     view = study(database, study_uid)
@@ -122,7 +125,7 @@ def _view(database: Any, study_uid: str) -> StudyView:
     return view
 
 
-def _parts(view: StudyView) -> list[tuple[str, tuple[str, ...], list[tuple[Any, ...]]]]:
+def _parts(view: "StudyView") -> list[tuple[str, tuple[str, ...], list[tuple[Any, ...]]]]:
     kinds = {result.id: result.kind for result in view.results}
     return [
         (
@@ -162,12 +165,12 @@ def _parts(view: StudyView) -> list[tuple[str, tuple[str, ...], list[tuple[Any, 
     ]
 
 
-def _job(job: JobRecord) -> tuple[Any, ...]:
+def _job(job: "JobRecord") -> tuple[Any, ...]:
     why = job.error or job.reason
     what = (f"j{job.id}", job.kind, job.revision, job.model, job.state, job.attempts)
     return (*what, job.outcome, why, job.remedy)
 
 
-def _delivery(delivery: DeliveryRecord, kind: str | None) -> tuple[Any, ...]:
+def _delivery(delivery: "DeliveryRecord", kind: str | None) -> tuple[Any, ...]:
     where = (f"d{delivery.id}", kind, delivery.destination)
     return (*where, delivery.state, delivery.attempts, delivery.last_error, delivery.delivered_at)

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from db.records import DeliveryRecord, JobRecord, Outcome, ResultRecord, StudyView
+from db.records import DeliveryRecord, JobRecord, Outcome, ResultRecord
 from db.states import study_outcome
+from db.views import StudyView
 
 KINDS = ("SEG", "SR", "SC")
 NO_OUTCOME = "NO-OUTCOME"

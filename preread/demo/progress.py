@@ -8,7 +8,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from db.records import StudyView
+from db.views import StudyView
 from preread.demo.outcomes import Ended
 from preread.web.words import plain
 
@@ -96,9 +96,8 @@ class Progress:
         for row in self.rows.values():
             end = row.ended_at or time.monotonic()
             seconds = f"{end - row.began_at:.0f}" if row.began_at else ""
-            table.add_row(
-                escape(plain(row.description)), f"{row.sent}/{row.total}", escape(row.state), seconds
-            )
+            sent = f"{row.sent}/{row.total}"
+            table.add_row(escape(plain(row.description)), sent, escape(row.state), seconds)
         done = sum(row.is_ended for row in self.rows.values())
         return Group(table, f"{done} of {len(self.rows)} studies done")
 

@@ -14,7 +14,6 @@ from typing import Any
 
 from rich.console import Console
 
-from config.errors import PrereadError
 from preread.commands.options import EXIT_FAILED, EXIT_OK
 from preread.demo.archive import EmbeddedArchive
 from preread.demo.archives import SENDER_AE, Archive, Embedded, Real
@@ -109,7 +108,7 @@ def _send_and_watch(
 ) -> list[Watched]:
     watched = [Watched(study.study_uid) for study in studies]
     database = node.open_database()
-    failure: list[PrereadError] = []
+    failure: list[Exception] = []
     stopping = threading.Event()
 
     def send_all() -> None:
@@ -118,7 +117,7 @@ def _send_and_watch(
                 if stopping.is_set():
                     return
                 _send_both(study, one, archive, node, progress)
-        except PrereadError as error:
+        except Exception as error:  # noqa: BLE001  # raised again in the main thread, which waits for this one
             failure.append(error)
 
     def check_alive() -> None:

@@ -74,6 +74,7 @@ def _verdict(truth: Truth, entries: Sequence[Ended], segments: Sequence[Masks]) 
 
 
 def print_table(told: Sequence[Told], console: Console) -> None:
+    """The truth table; without known truth, what was found."""
     table = Table(title="What was there and what was found", title_justify="left", header_style="bold")
     has_truth = any(one.verdict is not None for one in told)
     for name in ("study", "model", "outcome", "finding"):
@@ -105,6 +106,7 @@ def _finding(entry: Ended) -> str:
 
 
 def print_lines(told: Sequence[Told], *, are_kept: bool) -> None:
+    """One JSON line for each (study, model); without `--out` the files are gone, so paths are null."""
     for one in told:
         for entry in one.entries:
             paths = one.paths if are_kept else {}

@@ -4,10 +4,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from db.worklist import study as study_view
-
 from db.engine import Database
-from db.records import StudyView
+from db.views import StudyView
+from db.worklist import study as study_view
 from preread.demo.outcomes import NO_OUTCOME, NOT_ACCEPTED, Ended, ended_study
 from preread.demo.progress import Progress
 from preread.demo.sender import Sending
