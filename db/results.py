@@ -181,10 +181,23 @@ def insert_results(
 
 
 def claim_delivery(
-    db: Database, *, worker: str, lease_seconds: float, destination: str | None = None
+    db: Database,
+    *,
+    worker: str,
+    lease_seconds: float,
+    destination: str | None = None,
+    except_for: Sequence[str] = (),
 ) -> DeliveryClaim | None:
-    """Claim the first delivery that is ready; with `destination`, the first to it, for one association."""
+    """Claim the first delivery that is ready.
+
+    Parameters
+    ----------
+    destination : only to this one, so that one that hangs does not hold up the others
+    except_for : to none of these: what is left has a destination that nobody serves
+    """
     only = [] if destination is None else [DELIVERY.c.destination == destination]
+    if except_for:
+        only.append(DELIVERY.c.destination.not_in(except_for))
     with db.write() as conn:
         row = claim_first(conn, DELIVERIES, worker=worker, lease_seconds=lease_seconds, only=only)
         if row is None:

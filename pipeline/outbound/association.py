@@ -211,7 +211,7 @@ def _unreachable(association: Association, peer: PeerSettings) -> PeerUnreachabl
         return PeerUnreachable(
             f"rejected the association: {words}",
             where=place,
-            remedy=f"Allow our AE title {association.requestor.ae_title} there, or correct its AE title here.",
+            remedy=f"Allow our AE title {association.requestor.ae_title} there, or correct its title here.",
         )
     if association.acceptor.primitive is None and not association.is_aborted:
         what = "does not answer"

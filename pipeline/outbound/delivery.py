@@ -87,58 +87,85 @@ def outgoing(sop_class: str, sop_uid: str, part10: bytes) -> Outgoing:
 
 
 class Delivering:
-    """Sends what is due until it is told to stop; runs in a thread of its own with a database of its own.
+    """Sends what is due until it is told to stop, with a thread and a database of its own per destination.
 
     Parameters
     ----------
     worker : name under which deliveries are claimed
-    stop : set to end after the object under way
     """
 
-    def __init__(self, settings: Settings, *, worker: str, stop: threading.Event) -> None:
-        self._settings, self._worker, self._stop = settings, worker, stop
+    def __init__(self, settings: Settings, *, worker: str) -> None:
+        self._settings, self._worker = settings, worker
+        self._stop = threading.Event()
         self._bytes = ByteStore(settings.spool_folder)
+        # None stands for destinations that were taken out of the settings: someone must say so.
+        self._destinations: tuple[str | None, ...] = (
+            *(peer.name for peer in settings.peers if peer.host is not None and peer.port is not None),
+            None,
+        )
+        self._threads: list[threading.Thread] = []
 
-    def run(self) -> None:
-        """Send whatever becomes due until `stop` is set."""
+    def start(self) -> None:
+        """Send whatever becomes due, until `stop`."""
+        for name in self._destinations:
+            thread = threading.Thread(target=self._run, args=(name,), name=f"deliver-{name}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def stop(self, timeout_seconds: float) -> None:
+        """End after the objects under way; what hangs for longer is left to its lease."""
+        self._stop.set()
+        ends = time.monotonic() + timeout_seconds
+        for thread in self._threads:
+            thread.join(max(0.0, ends - time.monotonic()))
+
+    def deliver_due(self, database: Database) -> int:
+        """Send what is due now, to one destination after the other; how many objects were settled."""
+        return sum(self._deliver_to(database, name) for name in self._destinations)
+
+    def _run(self, destination: str | None) -> None:
         database = Database.open(self._settings.database_url)
+        poll_seconds = self._settings.worker.poll_seconds
         try:
             database.subscribe("deliveries")
             while not self._stop.is_set():
                 try:
-                    if not self.deliver_due(database):
-                        database.wait_for("deliveries", self._settings.worker.poll_seconds)
+                    if not self._deliver_to(database, destination):
+                        database.wait_for("deliveries", poll_seconds)
                 except DatabaseUnavailable as error:
                     log.warning("database away", why=error.what)
-                    self._stop.wait(self._settings.worker.poll_seconds)
+                    self._stop.wait(poll_seconds)
+                except Exception:
+                    log.exception("delivery failed", destination=destination)
+                    self._stop.wait(poll_seconds)
         finally:
             database.close()
 
-    def deliver_due(self, database: Database) -> int:
-        """Send what is due now, to one destination after the other; how many objects were settled."""
+    def _deliver_to(self, database: Database, destination: str | None) -> int:
         settled = 0
         while not self._stop.is_set():
-            first = self._claim(database, None)
-            if first is None:
+            claims: list[DeliveryClaim] = []
+            while len(claims) < BATCH and (claim := self._claim(database, destination)) is not None:
+                claims.append(claim)
+            if not claims:
                 break
-            claims = [first]
-            while len(claims) < BATCH and (more := self._claim(database, first.destination)) is not None:
-                claims.append(more)
-            settled += self._send(database, first.destination, claims)
+            settled += self._send(database, destination, claims)
         return settled
 
     def _claim(self, database: Database, destination: str | None) -> DeliveryClaim | None:
+        known = tuple(name for name in self._destinations if name is not None)
         return claim_delivery(
             database,
             worker=self._worker,
-            lease_seconds=self._settings.worker.lease_seconds,
+            lease_seconds=self._lease_seconds(),
             destination=destination,
+            except_for=known if destination is None else (),
         )
 
-    def _send(self, database: Database, destination: str, claims: Sequence[DeliveryClaim]) -> int:
+    def _send(self, database: Database, destination: str | None, claims: Sequence[DeliveryClaim]) -> int:
         peer = next((peer for peer in self._settings.peers if peer.name == destination), None)
         if peer is None:
-            gone = Answer("park", f"no peer is called {destination} in the settings any more")
+            gone = Answer("park", "no peer of this name with host and port is in the settings any more")
             return sum(self._settle(database, claim, gone) for claim in claims)
         items = [self._read(claim) for claim in claims]
         kinds = [(item.sop_class, item.transfer_syntax) for item in items if isinstance(item, Outgoing)]
