@@ -67,7 +67,7 @@ def draw_picture(source: SourceSeries, findings: Findings) -> NDArray[np.uint8]:
     _head(canvas, findings)
     has_strip = source.volume.shape[0] > 1
     bottom = _FOOTER - 20 - (_STRIP_HEIGHT + 24 if has_strip else 0)
-    key = _key_slice(source, lesions)
+    key = key_slice(source, lesions)
     _main_image(canvas, source, findings, lesions, colours, key, bottom)
     if has_strip:
         _strip(canvas, source, findings, lesions, colours, key, bottom + 24)
@@ -101,7 +101,8 @@ def strip_slices(slices: int, key: int, wanted: tuple[int, ...], span: tuple[int
     return sorted([*chosen, *around[: count - len(chosen)]])
 
 
-def _key_slice(source: SourceSeries, lesions: tuple[TrackedLesion, ...]) -> int:
+def key_slice(source: SourceSeries, lesions: tuple[TrackedLesion, ...]) -> int:
+    """The slice shown largest: where the largest lesion has its long axis, else the middle one."""
     if not lesions:
         return source.volume.shape[0] // 2
     return max(lesions, key=lambda tracked: tracked.lesion.voxels).lesion.key_slice
