@@ -257,7 +257,7 @@ def _open_sqlite(url: sa.URL) -> sa.Engine:
             where=str(path),
             remedy="Give this user write access to the folder, or set state_folder or database.url.",
         ) from error
-    engine = sa.create_engine(url, pool_size=CONNECTIONS_MAX, max_overflow=0)
+    engine = sa.create_engine(url, hide_parameters=True, pool_size=CONNECTIONS_MAX, max_overflow=0)
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _: Any) -> None:
@@ -280,6 +280,7 @@ def _open_sqlite(url: sa.URL) -> sa.Engine:
 def _open_postgres(url: sa.URL) -> sa.Engine:
     return sa.create_engine(
         url.set(drivername="postgresql+psycopg"),
+        hide_parameters=True,  # here and above: an error's text must not show a patient
         pool_size=CONNECTIONS_MAX,
         max_overflow=0,
         pool_pre_ping=True,  # a server that was restarted must not cost an attempt

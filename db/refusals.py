@@ -34,7 +34,7 @@ def refuse_association(
             )
         )
         newest = sa.select(REFUSAL.c.id).order_by(REFUSAL.c.last_at.desc(), REFUSAL.c.id.desc())
-        conn.execute(sa.delete(REFUSAL).where(REFUSAL.c.id.in_(newest.limit(-1).offset(KEPT_MAX))))
+        conn.execute(sa.delete(REFUSAL).where(REFUSAL.c.id.not_in(newest.limit(KEPT_MAX))))
 
 
 def list_refused(db: Database, *, limit: int = 200) -> list[RefusedAssociation]:
