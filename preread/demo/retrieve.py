@@ -9,7 +9,8 @@ from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelGet as GET  # type: ignore[attr-defined]
 
 from db.records import ResultRecord
-from preread.demo.sender import ANSWER_SECONDS, Address, send_at_once
+from preread.demo.archive import send_at_once
+from preread.demo.sender import ANSWER_SECONDS, Address
 
 PENDING = (0xFF00, 0xFF01)
 

@@ -1,32 +1,21 @@
-"""A storage SCU of our own: sends found objects as they are and says what became of each.
+"""Send found objects as they are, as a scanner or an archive would, and say what became of each.
 
 Every pair of SOP class and transfer syntax gets a presentation context of its own, so that nothing is ever
 converted on the way; 128 fit into one association (PS3.8 9.3.1), so a study of more takes several.
 """
 
-import io
-import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from pynetdicom import AE, evt
 from pynetdicom.association import Association
-from pynetdicom.dimse_primitives import C_STORE
-from pynetdicom.presentation import build_context
-from pynetdicom.status import code_to_category
 
-from config.errors import PrereadError
+from config.settings import PeerSettings
+from pipeline.outbound.association import CONTEXTS_MAX, Outgoing, associated, store
 from preread.demo.found import Found, FoundStudy, Unsendable
 
-CONTEXTS_MAX = 128  # PS3.8 9.3.2.2: odd identifiers 1 to 255
 ANSWER_SECONDS = 60.0
-
-
-class SendingFailed(PrereadError):
-    """The peer cannot be reached or does not let us in."""
 
 
 @dataclass(frozen=True)
@@ -83,27 +72,25 @@ def send_study(
 
     Raises
     ------
-    SendingFailed
+    PeerUnreachable
         No association: the peer is away, or refuses us; names the peer and the remedy.
     """
     sending = Sending(study)
+    peer = PeerSettings(name="receiver", ae_title=to.ae_title, host=to.host, port=to.port)
     for group in _groups(study.objects):
         waiting = deque(group)
         while waiting:
             # Anew after an object that made the peer abort: the rest goes on.
-            association = _associate(waiting, to, calling_ae)
-            try:
+            kinds = [(found.sop_class, found.transfer_syntax) for found in waiting]
+            with associated(peer, kinds, calling_ae=calling_ae, answer_seconds=ANSWER_SECONDS) as association:
                 while waiting:
                     found = waiting.popleft()
-                    refusal = _send_one(association, found, sending)
+                    refusal = _offer(association, found, sending)
                     if refusal is not None:
                         sending.refused.append(Unsendable(found.name, refusal))
                     on_progress(sending)
                     if association.accepted_contexts and not association.is_established:
                         break
-            finally:
-                if association.is_established:
-                    association.release()
     return sending
 
 
@@ -122,93 +109,18 @@ def _groups(objects: Sequence[Found]) -> Iterator[list[Found]]:
         yield group
 
 
-def _associate(group: Iterable[Found], to: Address, calling_ae: str) -> Association:
-    ae = AE(ae_title=calling_ae)
-    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = ANSWER_SECONDS
-    ae.connection_timeout = 10.0
-    pairs = dict.fromkeys((found.sop_class, found.transfer_syntax) for found in group)
-    contexts = [build_context(sop_class, syntax) for sop_class, syntax in pairs]
-    handlers: list[Any] = [(evt.EVT_CONN_OPEN, send_at_once)]
-    association = ae.associate(
-        to.host, to.port, contexts=contexts, ae_title=to.ae_title, evt_handlers=handlers
-    )
-    if association.is_established:
-        return association
-    if association.is_rejected:
-        raise SendingFailed(
-            f"refused the association of {calling_ae}",
-            where=str(to),
-            remedy="Allow this AE title and address there, or correct the called AE title.",
-        )
-    if any(context.result is not None for context in association.rejected_contexts):
-        # pynetdicom ends an association without one accepted context: each object is refused, not we.
-        return association
-    raise SendingFailed(
-        "cannot be reached", where=str(to), remedy="Check host, port and that the archive runs."
-    )
-
-
-def send_at_once(event: "evt.Event") -> None:
-    """Switch off Nagle's algorithm: with delayed acknowledgements it costs 40 ms for each object."""
-    transport = event.assoc.dul.socket
-    if transport is not None and transport.socket is not None:
-        transport.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
-def _send_one(association: Association, found: Found, sending: Sending) -> str | None:
+def _offer(association: Association, found: Found, sending: Sending) -> str | None:
     """Send one object. Returns why the peer does not have it now, None when it has."""
-    context_id = next(
-        (
-            context.context_id
-            for context in association.accepted_contexts
-            if (context.abstract_syntax, context.transfer_syntax[0])
-            == (found.sop_class, found.transfer_syntax)
-        ),
-        None,
-    )
-    if context_id is None:
-        return "the peer does not take this SOP class in this transfer syntax"
-    if not association.is_established:
-        return "the peer ended the association"
     try:
-        status = _store(association, context_id, found)
+        content = found.read()
+        answer = store(association, Outgoing(found.sop_class, found.sop_uid, found.transfer_syntax, content))
     except (ValueError, TypeError) as error:  # pynetdicom refuses values that no peer could read
         return f"it cannot be put into a C-STORE request ({error})"
     except OSError as error:
         return f"it cannot be read ({error})"
-    if status is None:
-        return "the peer did not answer"
-    if code_to_category(status) in ("Success", "Warning"):
-        sending.sent += 1
-        sending.acknowledged.add(found.sop_uid)
-        sending.last_acknowledged_at = time.time()
-        return None
-    return f"the peer answered 0x{status:04X}"
-
-
-def _store(association: Association, context_id: int, found: Found) -> int | None:
-    """One C-STORE of the encoded dataset as it is; the status, None without an answer.
-
-    pynetdicom's own `send_c_store` wants file meta that agrees with the dataset and may encode anew; what is
-    sent here must be what lies in the file.
-    """
-    request = C_STORE()
-    request.MessageID = 1
-    request.Priority = 2
-    request.AffectedSOPClassUID = found.sop_class
-    request.AffectedSOPInstanceUID = found.sop_uid
-    request.DataSet = io.BytesIO(found.read())
-    # As pynetdicom's send_* do: the reactor must not take the answer from under us.
-    association._reactor_checkpoint.clear()
-    while not association._is_paused and association.is_established:
-        time.sleep(0.0001)
-    try:
-        association.dimse.send_msg(request, context_id)
-        _, answer = association.dimse.get_msg(block=True)
-    finally:
-        association._reactor_checkpoint.set()
-    status = getattr(answer, "Status", None)
-    if status is None:
-        association.abort()
-        return None
-    return int(status)
+    if answer.status != "delivered":
+        return answer.detail
+    sending.sent += 1
+    sending.acknowledged.add(found.sop_uid)
+    sending.last_acknowledged_at = time.time()
+    return None
