@@ -20,7 +20,7 @@ ProbeField = Literal["linear", "trapezoid"]
 
 @dataclass(frozen=True)
 class BreastImage:
-    """One picture: `array` (rows, columns) 0 to 255, row 0 at the skin; `mask` is empty for a normal breast."""
+    """One picture: `array` (rows, columns), row 0 at the skin; `mask` is empty for a normal breast."""
 
     array: NDArray[np.uint8]
     mask: BoolArray
@@ -96,25 +96,29 @@ def _layers(rng: np.random.Generator, rows: int, columns: int, dense: float) -> 
     rib_line = muscle_top + rng.uniform(0.08, 0.16) + 0.5 * wave
 
     # The fibres follow the layers: they are noise long to the side and short in depth, on bent coordinates.
-    bend = 14.0 * scale * smooth_noise(rng, (rows, columns), (90 * scale, 140 * scale))
-    fibre = _bent(smooth_noise(rng, (rows, columns), (9 * scale, 80 * scale)), bend)
-    strand = _bent(smooth_noise(rng, (rows, columns), (30 * scale, 110 * scale)), bend)
-    lobule = _bent(smooth_noise(rng, (rows, columns), (45 * scale, 75 * scale)), bend)
-    fine = _bent(smooth_noise(rng, (rows, columns), (5 * scale, 30 * scale)), bend)
+    bend = 13.0 * scale * smooth_noise(rng, (rows, columns), (160 * scale, 300 * scale))
+    bend = bend + 3.5 * scale * smooth_noise(rng, (rows, columns), (60 * scale, 90 * scale))
+    fibre = _bent(smooth_noise(rng, (rows, columns), (8 * scale, 55 * scale)), bend)
+    strand = _bent(smooth_noise(rng, (rows, columns), (20 * scale, 150 * scale)), bend)
+    lobule = _bent(smooth_noise(rng, (rows, columns), (50 * scale, 85 * scale)), bend)
+    fine = _bent(smooth_noise(rng, (rows, columns), (5 * scale, 18 * scale)), bend)
 
     septum = np.exp(-((strand / 0.13) ** 2)) * (0.5 + 0.5 * soft_step(lobule, 0.5))
-    fat = -7.0 + 1.5 * fine + 13.0 * septum
+    # Patches of more and less echo, and specks where a fibre meets the sound squarely.
+    patch = smooth_noise(rng, (rows, columns), (120 * scale, 150 * scale))
+    speck = np.clip(_bent(smooth_noise(rng, (rows, columns), (6 * scale, 26 * scale)), bend) - 1.3, 0.0, 2.0)
+    fat = -7.0 + 1.5 * fine + 11.0 * septum
     gland = (
-        2.0 + 4.0 * fibre + 2.0 * fine + 5.0 * septum - (10.0 - 5.0 * dense) * soft_step(lobule - 0.7, 0.25)
+        2.0 + 4.0 * fibre + 2.0 * fine + 5.0 * septum - (7.0 - 4.0 * dense) * soft_step(lobule - 0.7, 0.25)
     )
-    muscle = -9.0 + 4.5 * fibre + 2.0 * fine
+    muscle = -10.0 + 3.5 * fibre + 2.0 * fine + 8.0 * speck
     behind = -17.0 + 3.0 * fibre
 
     width = 0.012
     echo = fat + (gland - fat) * soft_step(depth - gland_top + 0.02 * lobule, 0.02)
     echo = echo + (muscle - echo) * soft_step(depth - muscle_top, width)
     echo = echo + (behind - echo) * soft_step(depth - rib_line, 0.04)
-    fascia = np.exp(-(((depth - muscle_top) / 0.007) ** 2)) * rng.uniform(4.0, 16.0)
+    fascia = np.exp(-(((depth - muscle_top) / 0.007) ** 2)) * rng.uniform(6.0, 20.0)
     echo = echo + fascia * soft_step(smooth_noise(rng, (columns,), 100 * scale)[None, :] + 0.3, 0.5)
     echo = np.where(depth < skin, 7.0 + 1.5 * fine, echo)
     echo = echo + 11.0 * np.exp(-((depth / 0.008) ** 2)) + 6.0 * np.exp(-(((depth - skin) / 0.006) ** 2))
@@ -135,9 +139,9 @@ def _shadows(rng: np.random.Generator, rows: int, columns: int, *, count: int) -
     across = np.linspace(-1.0, 1.0, columns, dtype=np.float32)[None, :]
     dark = -rng.uniform(2.0, 9.0) * np.clip(np.abs(across) - 0.7, 0.0, None) / 0.3 * np.ones_like(depth)
     for _ in range(count):
-        place, half, start = rng.uniform(-1, 1), rng.uniform(0.02, 0.09), rng.uniform(0.05, 0.5)
+        place, half, start = rng.uniform(-1, 1), rng.uniform(0.06, 0.2), rng.uniform(0.05, 0.5)
         stripe = np.exp(-(((across - place) / half) ** 2)) * soft_step(depth - start, 0.1)
-        dark = dark - rng.uniform(4.0, 12.0) * stripe
+        dark = dark - rng.uniform(3.0, 9.0) * stripe
     return np.asarray(dark, dtype=np.float32)
 
 

@@ -60,12 +60,12 @@ class LesionShape:
             half_width=half_width,
             angle_rad=tilt,
             outline=outline,
-            contrast_db=contrast_db if contrast_db is not None else -rng.uniform(13.0, 22.0),
+            contrast_db=contrast_db if contrast_db is not None else -rng.uniform(11.0, 20.0),
             texture_db=rng.uniform(2.5, 5.0) if malignant else rng.uniform(0.5, 2.0),
-            edge_px=rng.uniform(3.0, 7.0) if malignant else rng.uniform(1.0, 2.2),
+            edge_px=rng.uniform(3.0, 11.0) if malignant else rng.uniform(1.2, 3.5),
             rim_db=0.0 if malignant else rng.uniform(3.0, 8.0),
             halo_db=rng.uniform(3.0, 9.0) if malignant else 0.0,
-            behind_db=-rng.uniform(6.0, 18.0) if malignant else rng.uniform(1.0, 7.0),
+            behind_db=-rng.uniform(5.0, 24.0) if malignant else rng.uniform(1.0, 7.0),
         )
 
 
@@ -74,12 +74,12 @@ def _outline(rng: np.random.Generator, malignant: bool) -> FloatArray:
     angle = np.linspace(0.0, 2.0 * np.pi, 720, endpoint=False)
     radius = np.ones_like(angle)
     for order in range(2, 12 if malignant else 5):
-        size = (0.28 if malignant else 0.1) / order ** (0.9 if malignant else 1.4)
+        size = (0.24 if malignant else 0.14) / order ** (0.9 if malignant else 1.4)
         radius += rng.normal(0.0, size) * np.cos(order * angle + rng.uniform(0.0, 2.0 * np.pi))
     if malignant:
         for _ in range(int(rng.integers(4, 11))):
             turn = np.angle(np.exp(1j * (angle - rng.uniform(0.0, 2.0 * np.pi))))
-            radius += rng.uniform(0.12, 0.42) * np.exp(-np.abs(turn) / rng.uniform(0.05, 0.14))
+            radius += rng.uniform(0.08, 0.3) * np.exp(-np.abs(turn) / rng.uniform(0.05, 0.12))
     return np.asarray(np.clip(radius / radius.mean(), 0.45, 1.7), dtype=np.float32)
 
 
@@ -87,7 +87,7 @@ def draw_lesion(
     rng: np.random.Generator, echo_db: FloatArray, shape: LesionShape
 ) -> tuple[FloatArray, BoolArray]:
     """Echo strength with the lesion in it, and the lesion's mask; both (rows, columns)."""
-    rows, columns = echo_db.shape
+    columns = echo_db.shape[1]
     row, column = np.indices(echo_db.shape, dtype=np.float32)
     dy, dx = row - shape.centre_row, column - shape.centre_column
     cos, sin = np.cos(shape.angle_rad), np.sin(shape.angle_rad)

@@ -23,20 +23,27 @@ def smooth_noise(
     shape : of the result
     wavelength : in elements, one number or one per axis
     """
-    axes = np.broadcast_to(np.asarray(wavelength, dtype=float), (len(shape),))
-    # Coarse noise enlarged costs a fraction of blurring fine noise with a wide kernel.
-    coarse_steps = np.maximum(axes / 3.0, 1.0)
-    coarse_shape = [int(np.ceil(n / step)) + 4 for n, step in zip(shape, coarse_steps, strict=True)]
-    coarse = ndimage.gaussian_filter(rng.standard_normal(coarse_shape), axes / coarse_steps / 3.0)
-    grids = np.meshgrid(
-        *[np.arange(n) / step + 1.5 for n, step in zip(shape, coarse_steps, strict=True)],
-        indexing="ij",
-        sparse=False,
-    )
-    field = ndimage.map_coordinates(coarse, grids, order=1 if len(shape) == 3 else 3, mode="nearest")
+    scales = np.broadcast_to(np.asarray(wavelength, dtype=float), (len(shape),))
+    # A cubic spline through coarse noise, axis after axis, costs a fraction of blurring fine noise widely.
+    bases = [_spline_basis(n, max(scale / 3.0, 1.0)) for n, scale in zip(shape, scales, strict=True)]
+    coarse = rng.standard_normal([basis.shape[1] for basis in bases], dtype=np.float32)
+    # Spline (0.58 cells) and filter together blur by a third of the wavelength.
+    blur = [0.8 if scale >= 3.0 else 0.27 * scale for scale in scales]
+    field = ndimage.gaussian_filter(coarse, blur)
+    for axis, basis in enumerate(bases):
+        field = np.moveaxis(np.tensordot(basis, field, axes=(1, axis)), 0, axis)
     spread = float(field.std())
     centred = field - float(field.mean())
-    return np.asarray(centred / spread if spread > 0 else centred, dtype=np.float32)
+    return np.ascontiguousarray(centred / spread if spread > 0 else centred, dtype=np.float32)
+
+
+def _spline_basis(samples: int, cell: float) -> FloatArray:
+    """Weight of each coarse node (columns) in each sample (rows): cubic B-splines `cell` samples wide."""
+    nodes = int(np.ceil((samples - 1) / cell)) + 4
+    distance = np.abs(np.arange(samples)[:, None] / cell + 1.0 - np.arange(nodes)[None, :])
+    near = 2.0 / 3.0 - distance**2 + distance**3 / 2.0
+    far = np.clip(2.0 - distance, 0.0, None) ** 3 / 6.0
+    return np.asarray(np.where(distance < 1.0, near, far), dtype=np.float32)
 
 
 def soft_step(values: FloatArray, width: float) -> FloatArray:

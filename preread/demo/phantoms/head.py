@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from preread.demo.phantoms.fields import BoolArray, FloatArray, smooth_noise, soft_step
+from preread.demo.phantoms.fields import BoolArray, FloatArray
 from preread.demo.phantoms.head_contrast import FLAIR, HeadContrast, Scanner, render_head
-from preread.demo.phantoms.head_tissues import VERTEX_MM, HeadShape, HeadTissues, Tissue, head_tissues
+from preread.demo.phantoms.head_lesion import grow_lesions
+from preread.demo.phantoms.head_tissues import VERTEX_MM, head_tissues
+from preread.demo.phantoms.tissue import HeadShape
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def head_anatomy(
     point = (x.astype(np.float32), y.astype(np.float32), z.astype(np.float32))
     tissues = head_tissues(rng, point, shape, sample_mm=sample_mm)
     spacing = (slice_spacing_mm, pixel_spacing_mm, pixel_spacing_mm)
-    lesion, core, labels = _grow_lesions(
+    lesion, core, labels = grow_lesions(
         rng, tissues, spacing, count=lesions, diameter_mm=lesion_diameter_mm, irregularity=lesion_irregularity
     )
     return HeadAnatomy(tissues.tissue, lesion, core, labels > 0, labels, spacing)
@@ -158,60 +159,3 @@ def flair_head(
         lesion_contrast=lesion_contrast if lesion_contrast is not None else rng.uniform(1.4, 2.0),
     )
     return FlairHead(array, anatomy.mask, anatomy.lesion_labels, anatomy)
-
-
-def _grow_lesions(
-    rng: np.random.Generator,
-    tissues: HeadTissues,
-    spacing_mm: tuple[float, float, float],
-    *,
-    count: int,
-    diameter_mm: tuple[float, float],
-    irregularity: float,
-) -> tuple[FloatArray, FloatArray, NDArray[np.uint8]]:
-    """Irregular soft blobs in the white matter: part of voxel, part of core, and labels 1 to n."""
-    shape = tissues.tissue.shape
-    part = np.zeros(shape, dtype=np.float32)
-    core = np.zeros(shape, dtype=np.float32)
-    labels = np.zeros(shape, dtype=np.uint8)
-    brain = tissues.cerebrum & np.isin(
-        tissues.tissue, (Tissue.WHITE, Tissue.GREY, Tissue.DEEP_GREY, Tissue.RIM)
-    )
-    # Fluid inside a lesion's reach is pressed shut only where it is a thin sulcus.
-    flesh = ndimage.binary_opening(~brain, np.ones((1, 3, 3))) == 0
-    flesh &= tissues.cerebrum
-    k, j, i = np.meshgrid(*[np.arange(n) * s for n, s in zip(shape, spacing_mm, strict=True)], indexing="ij")
-    for number in range(1, count + 1):
-        radius = rng.uniform(*diameter_mm) / 2.0
-        inset = min(max(0.55 * radius, 6.0), 18.0)
-        seeds = brain & (tissues.brain_depth_mm > inset) & (tissues.point_mm[2] > -22.0)
-        seeds &= np.abs(tissues.point_mm[0]) > min(radius * 0.8 + 3.0, 30.0)
-        if labels.any():
-            gap = ndimage.distance_transform_edt(labels == 0, sampling=spacing_mm)
-            seeds &= gap > radius * 1.25 + 4.0
-        places = np.flatnonzero(seeds)
-        if places.size == 0:
-            continue
-        centre = np.unravel_index(int(rng.choice(places)), shape)
-        stretch = rng.uniform(0.8, 1.25, size=3)
-        stretch /= np.cbrt(stretch.prod())
-        angle = rng.uniform(0.0, np.pi)
-        dz, dy, dx = (g - c * s for g, c, s in zip((k, j, i), centre, spacing_mm, strict=True))
-        u = (np.cos(angle) * dx + np.sin(angle) * dy) / stretch[0]
-        v = (-np.sin(angle) * dx + np.cos(angle) * dy) / stretch[1]
-        distance = np.sqrt(u**2 + v**2 + (dz / stretch[2]) ** 2)
-        ragged = smooth_noise(rng, shape, [max(radius * 1.1, 9.0) / s for s in spacing_mm])
-        fringe = smooth_noise(rng, shape, [7.0 / s for s in spacing_mm])
-        inside_mm = np.asarray(
-            radius * (1.0 + irregularity * ragged + 0.35 * irregularity * fringe) - distance, np.float32
-        )
-        same_side = np.sign(tissues.point_mm[0]) == np.sign(tissues.point_mm[0][centre])
-        allowed = flesh & same_side & (labels == 0)
-        blob = soft_step(inside_mm, 1.8) * allowed
-        own, _ = ndimage.label((blob > 0.5))
-        own_mask = (own == own[centre]) & (blob > 0.5) if own[centre] else blob > 0.5
-        near = ndimage.binary_dilation(own_mask, iterations=2)
-        part = np.maximum(part, blob * near)
-        core = np.maximum(core, soft_step(np.asarray(inside_mm - 0.45 * radius, np.float32), 4.0) * near)
-        labels[own_mask] = number
-    return part, core, labels

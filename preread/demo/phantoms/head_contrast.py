@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from preread.demo.phantoms.fields import FloatArray, smooth_noise
-from preread.demo.phantoms.head_tissues import Tissue
+from preread.demo.phantoms.tissue import Tissue
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def render_head(
     # Muscle, fat and marrow are streaky; brain varies slowly.
     texture = smooth_noise(rng, tissue.shape, (1.5, 5.0, 5.0))
     amount = np.full(len(Tissue), 0.025, dtype=np.float32)
-    amount[[Tissue.FAT, Tissue.MUSCLE, Tissue.MARROW, Tissue.SKIN]] = 0.16
+    amount[[Tissue.FAT, Tissue.MUSCLE, Tissue.MARROW, Tissue.SKIN]] = 0.1
     clean = clean * (1.0 + amount[tissue] * texture)
     bright = contrast.lesion if lesion_contrast is None else lesion_contrast
     inner = bright + (contrast.lesion_core - contrast.lesion) * core
