@@ -248,31 +248,27 @@ def check_clock() -> CheckResult:
 
 def check_packages(settings: Settings) -> Iterator[CheckResult]:
     """Each package is unchanged, and this machine computes its golden case; then where they run."""
-    from models.package import installed_packages_folder, list_packages
     from models.predictor import Predictor
+    from pipeline.packages import offer_of
 
     used: list[str] = []
-    listings = list_packages([installed_packages_folder(), *settings.packages.folders])
-    if not listings:
+    offer = offer_of(settings)
+    for folder, error in offer.refused:
+        yield CheckResult(f"package {folder}", False, _what(error), error.remedy)
+    if not offer.runs:
         yield CheckResult(
-            "packages", False, "no package is installed", "Install preread again, or set packages.folders."
+            "packages", False, "no package runs here", "Install preread again, or see `preread models list`."
         )
-    for listing in listings:
-        name = f"package {listing.folder.name}"
-        if listing.package is None:
-            assert listing.error is not None
-            yield CheckResult(name, False, _what(listing.error), listing.error.remedy)
-            continue
+    for package in offer.runs:
+        name = f"package {package.manifest.id}"
         try:
-            predictor = Predictor(
-                listing.package, device=settings.worker.device, threads=settings.worker.threads
-            )
+            predictor = Predictor(package, device=settings.worker.device, threads=settings.worker.threads)
             golden = predictor.verify_golden()
         except PrereadError as error:
             yield CheckResult(name, False, _what(error), error.remedy)
             continue
         used.append(str(predictor.device))
-        detail = f"{listing.package.manifest.version} on {predictor.device}: golden case {golden.message}"
+        detail = f"{package.manifest.version} on {predictor.device}: golden case {golden.message}"
         remedy = (
             None if golden.passed else "This machine computes otherwise: it must not run here. Reinstall."
         )

@@ -1,6 +1,7 @@
 """`preread models`: the packages of this node: what they are, whether they may run, how well they do."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ from preread.commands.options import (
     print_json,
     print_table,
     settings_and_logs,
+    wrong_use,
 )
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Id of a package, or t
 DataFolder = Annotated[
     Path, typer.Option("--data", help="Folder of labelled data that holds a folder for each data set.")
 ]
+FIGURE_COLUMNS = ("figure", "value", "95 % interval", "cases")
+WEIGHTS = "weights.safetensors"
 DEFAULT_DATA = Path("../shared/data")
 
 app = typer.Typer(no_args_is_help=True, help="Model packages.")
@@ -33,22 +37,34 @@ app = typer.Typer(no_args_is_help=True, help="Model packages.")
 
 @app.command("list")
 def list_models(config: Config = None, as_json: Json = False) -> None:
-    """List the packages found, and why one cannot run."""
-    listings = _listings(settings_and_logs(config))
+    """List the packages that run here, and why others do not."""
+    from pipeline.packages import offer_of
+
+    offer = offer_of(settings_and_logs(config))
+    rows = [
+        {
+            "id": package.manifest.id,
+            "version": package.manifest.version,
+            "title": package.manifest.title,
+            "runs": True,
+            "why_not": None,
+            "digest": package.digest,
+            "folder": package.folder,
+        }
+        for package in offer.runs
+    ]
+    refused = [{"id": name, "runs": False, "why_not": str(error)} for name, error in offer.refused]
     if as_json:
-        print_json([_summary(listing) for listing in listings])
-    else:
-        rows = [_summary(listing) for listing in listings]
-        print_table(
-            ("package", "version", "title", "state", "folder"),
-            [
-                (row["id"], row["version"], row["title"], row["error"] or "verified", row["folder"])
-                for row in rows
-            ],
-            empty="No package. The shipped ones lie in models/packages; packages.folders names others.",
-        )
-    if any(listing.error for listing in listings):
-        raise typer.Exit(EXIT_FAILED)
+        print_json([*rows, *refused])
+        return
+    print_table(
+        ("package", "version", "title", "state"),
+        [
+            (row["id"], row.get("version"), row.get("title"), row["why_not"] or "runs")
+            for row in [*rows, *refused]
+        ],
+        empty="No package. The shipped ones lie in models/packages; packages.folders names others.",
+    )
 
 
 @app.command()
@@ -64,7 +80,7 @@ def show(name: Name, config: Config = None, as_json: Json = False) -> None:
     sys.stdout.write(f"For: {card.intended_use}\nNot for: {'; '.join(card.not_for)}\n")
     sys.stdout.write(f"Limits: {'; '.join(card.limits)}\nLicences: {'; '.join(card.licences)}\n\n")
     print_table(
-        ("figure", "value", "95 % interval", "cases", "on"),
+        (*FIGURE_COLUMNS, "on"),
         [(*_figure(figure), f"{figure.dataset}, {figure.subset}") for figure in manifest.evaluation],
         empty="No figures.",
     )
@@ -81,17 +97,15 @@ def verify(
 ) -> None:
     """Check checksums and schema, and that this machine computes the golden case as the maker did."""
     from models.predictor import Predictor
+    from pipeline.packages import offer_of
 
     settings = settings_and_logs(config)
-    if names:
-        packages, broken = [_package(name, config) for name in names], []
-    else:
-        listings = _listings(settings)
-        packages = [listing.package for listing in listings if listing.package is not None]
-        broken = [_summary(listing) for listing in listings if listing.package is None]
-    report: list[dict[str, Any]] = [
-        {"id": row["id"], "passed": False, "message": row["error"]} for row in broken
-    ]
+    report: list[dict[str, Any]] = []
+    packages = [_package(name, config) for name in names or []]
+    if not names:
+        offer = offer_of(settings)
+        packages = list(offer.runs)
+        report += [{"id": name, "passed": False, "message": str(error)} for name, error in offer.refused]
     for package in packages:
         predictor = Predictor(package, device=settings.worker.device, threads=settings.worker.threads)
         golden = predictor.verify_golden()
@@ -144,10 +158,78 @@ def evaluate(
         print_json(asdict(report))
         return
     print_table(
-        ("figure", "value", "95 % interval", "cases"),
+        FIGURE_COLUMNS,
         [_figure(figure) for figure in report.figures],
         empty="No figures.",
     )
+
+
+@app.command()
+def train(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Id of a shipped recipe.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run: checkpoint, log, weights, package.")],
+    data: DataFolder = DEFAULT_DATA,
+    version: Annotated[str, typer.Option(help="Version of the package that is written.")] = "0.0.1",
+    seed: Annotated[int, typer.Option(help="Seed of the run.")] = 45,
+    steps: Annotated[int | None, typer.Option(min=1, help="Length of the run; the recipe's without.")] = None,
+    minutes: Annotated[float | None, typer.Option(min=0, help="Length of the run in time instead.")] = None,
+    extra: Annotated[
+        Path | None, typer.Option(help="Folder of generated cases (.npz) to mix in, a minority.")
+    ] = None,
+    initial: Annotated[Path | None, typer.Option(help="Folder of a finished run to go on from.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew instead of resuming.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a package from the data folder to weights, card, golden case and figures; resumes by itself."""
+    from dataclasses import asdict
+    from datetime import UTC, datetime
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from models.training.build import build_package
+    from models.training.recipes import RECIPES
+    from models.training.run import read_run, run_training
+
+    if name not in RECIPES:
+        raise wrong_use(f"there is no recipe {name}. Known: {', '.join(sorted(RECIPES))}.")
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task(f"training {name}", total=1.0)
+        run = run_training(
+            RECIPES[name],
+            data,
+            out,
+            seed=seed,
+            steps=steps,
+            minutes=minutes,
+            resume=not fresh,
+            extra_cases=extra,
+            initial_weights=initial / WEIGHTS if initial is not None else None,
+            progress=lambda line: bar.update(
+                task, completed=line.share, description=f"training {name}: {_losses(line.loss)}"
+            ),
+        )
+        task = bar.add_task(f"evaluating {name}", total=None)
+        package, report = build_package(
+            out / WEIGHTS,
+            [*([read_run(initial)] if initial is not None else []), run],
+            data,
+            out / name,
+            version=version,
+            released=f"{datetime.now(UTC):%Y-%m-%d}",
+            progress=lambda done, of: bar.update(task, completed=done, total=of),
+        )
+    if as_json:
+        print_json(
+            {"package": package.folder, "run": asdict(run), "figures": [asdict(f) for f in report.figures]}
+        )
+        return
+    print_table(FIGURE_COLUMNS, [_figure(figure) for figure in report.figures], empty="No figures.")
+    sys.stdout.write(f"\nPackage: {package.folder}\n")
+
+
+def _losses(loss: Mapping[str, float]) -> str:
+    return ", ".join(f"{part} {value:.3f}" for part, value in loss.items())
 
 
 def _figure(figure: "Evaluation | Figure") -> tuple[str, str, str, str]:
@@ -174,15 +256,3 @@ def _package(name: str, config: Path | None) -> "Package":
             raise listing.error
     known = ", ".join(listing.folder.name for listing in listings) or "none"
     raise fail(f"no package is called {name}. Known: {known}.")
-
-
-def _summary(listing: "PackageListing") -> dict[str, Any]:
-    manifest = listing.package.manifest if listing.package is not None else None
-    return {
-        "id": manifest.id if manifest else listing.folder.name,
-        "version": manifest.version if manifest else None,
-        "title": manifest.title if manifest else None,
-        "digest": listing.package.digest if listing.package else None,
-        "error": str(listing.error) if listing.error else None,
-        "folder": listing.folder,
-    }
