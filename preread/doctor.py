@@ -60,7 +60,8 @@ def check_state_folder(settings: Settings) -> CheckResult:
     name = "spool"
     probe = folder / f"doctor-{os.getpid()}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        settings.state_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.mkdir(exist_ok=True)
         with probe.open("xb") as file:
             file.write(b"preread")
             os.fsync(file.fileno())
@@ -254,6 +255,9 @@ def check_packages(settings: Settings) -> Iterator[CheckResult]:
     used: list[str] = []
     offer = offer_of(settings)
     for folder, error in offer.refused:
+        enabled = settings.packages.enabled
+        if enabled is not None and error.where not in enabled and folder not in enabled:
+            continue  # the site does not want it
         yield CheckResult(f"package {folder}", False, _what(error), error.remedy)
     if not offer.runs:
         yield CheckResult(

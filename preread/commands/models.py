@@ -41,7 +41,7 @@ def list_models(config: Config = None, as_json: Json = False) -> None:
     from pipeline.packages import offer_of
 
     offer = offer_of(settings_and_logs(config))
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "id": package.manifest.id,
             "version": package.manifest.version,
@@ -53,16 +53,13 @@ def list_models(config: Config = None, as_json: Json = False) -> None:
         }
         for package in offer.runs
     ]
-    refused = [{"id": name, "runs": False, "why_not": str(error)} for name, error in offer.refused]
+    rows += [{"id": name, "runs": False, "why_not": str(error)} for name, error in offer.refused]
     if as_json:
-        print_json([*rows, *refused])
+        print_json(rows)
         return
     print_table(
         ("package", "version", "title", "state"),
-        [
-            (row["id"], row.get("version"), row.get("title"), row["why_not"] or "runs")
-            for row in [*rows, *refused]
-        ],
+        [(row["id"], row.get("version"), row.get("title"), row["why_not"] or "runs") for row in rows],
         empty="No package. The shipped ones lie in models/packages; packages.folders names others.",
     )
 
