@@ -33,9 +33,10 @@ class StudyImages:
 
 @dataclass(frozen=True)
 class PlanAssignment:
-    """Find out which model reads which series of a study."""
+    """Find out which model reads which series of a study; `created_at` as for an analysis."""
 
     study: StudyImages
+    created_at: datetime
 
 
 @dataclass(frozen=True)
@@ -46,14 +47,14 @@ class AnalyseAssignment:
     ----------
     series_uids : what the plan chose
     created_at : of the job: the clock of its results, so that a repeat makes the same bytes
-    predecessors : results of the revision before, by kind
+    predecessors : results of the revision before
     """
 
     study: StudyImages
     model: str
     series_uids: tuple[str, ...]
     created_at: datetime
-    predecessors: Mapping[ResultKind, tuple[ResultRecord, ...]]
+    predecessors: tuple[ResultRecord, ...]
 
 
 Assignment = PlanAssignment | AnalyseAssignment
@@ -71,22 +72,6 @@ class SeriesChoice:
     sentence: str
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What a plan led to.
-
-    Parameters
-    ----------
-    choices : for every series and model
-    analyses : (model, series UIDs) to read, best first
-    refusal : why there is nothing to read, when there is nothing
-    """
-
-    choices: tuple[SeriesChoice, ...]
-    analyses: tuple[tuple[str, tuple[str, ...]], ...]
-    refusal: Refusal | None
-
-
 @dataclass(frozen=True, eq=False)
 class WrittenObject:
     """One result object as the bytes of a Part 10 file."""
@@ -96,6 +81,24 @@ class WrittenObject:
     sop_class: str
     series_uid: str
     part10: bytes
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a plan led to.
+
+    Parameters
+    ----------
+    choices : for every series and model
+    analyses : (model, series UIDs) to read, best first
+    refusal : why there is nothing to read, when there is nothing
+    objects : a small report that says so, where the site wants one
+    """
+
+    choices: tuple[SeriesChoice, ...]
+    analyses: tuple[tuple[str, tuple[str, ...]], ...]
+    refusal: Refusal | None
+    objects: tuple[WrittenObject, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,3 +111,38 @@ class Analysis:
 
 
 Finished = Plan | Analysis
+
+
+@dataclass(frozen=True)
+class Ready:
+    """Models are loaded; `refused` names packages that do not run, with the reason."""
+
+    device: str
+    models: tuple[str, ...]
+    refused: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What the job is doing now."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Done:
+    """The assignment is finished."""
+
+    result: Finished
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The assignment failed, for reasons of ours or of the machine; `retry`: another attempt may work."""
+
+    error: str
+    remedy: str
+    retry: bool
+
+
+Report = Ready | Stage | Done | Failed
