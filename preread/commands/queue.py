@@ -80,14 +80,14 @@ def retry(
     from db import requests
     from db.worklist import queue
 
+    chosen = [_parsed(thing) for thing in things or []]
+    if not (chosen or parked or failed):
+        raise wrong_use("name jobs or deliveries, or give --parked or --failed")
     with opened(config) as database:
-        chosen = [_parsed(thing) for thing in things or []]
         if parked or failed:
             view = queue(database)
             chosen += [(DELIVERY, item.delivery.id) for item in view.parked] if parked else []
             chosen += [(JOB, job.id) for job in view.failed] if failed else []
-        elif not chosen:
-            raise wrong_use("name jobs or deliveries, or give --parked or --failed")
         done = [
             (
                 letter,
@@ -104,12 +104,12 @@ def cancel(things: Things = None, config: Config = None, as_json: Json = False) 
     """Cancel jobs that wait or run."""
     from db import requests
 
+    chosen = _some(things, only=JOB, instead="drop")
     with opened(config) as database:
-        done = []
-        for letter, number in _some(things):
-            if letter != JOB:
-                raise wrong_use(f"{letter}{number} is a delivery; `preread queue drop` gives it up")
-            done.append((letter, number, requests.cancel(database, number, source="command line")))
+        done = [
+            (letter, number, requests.cancel(database, number, source="command line"))
+            for letter, number in chosen
+        ]
     _tell(done, "cancelled", "had ended already", as_json)
 
 
@@ -118,12 +118,12 @@ def drop(things: Things = None, config: Config = None, as_json: Json = False) ->
     """Give deliveries up; the results stay here."""
     from db import requests
 
+    chosen = _some(things, only=DELIVERY, instead="cancel")
     with opened(config) as database:
-        done = []
-        for letter, number in _some(things):
-            if letter != DELIVERY:
-                raise wrong_use(f"{letter}{number} is a job; `preread queue cancel` cancels it")
-            done.append((letter, number, requests.drop_delivery(database, number, source="command line")))
+        done = [
+            (letter, number, requests.drop_delivery(database, number, source="command line"))
+            for letter, number in chosen
+        ]
     _tell(done, "dropped", "was delivered or dropped already", as_json)
 
 
@@ -132,10 +132,15 @@ def _change(database: "Database", letter: str, number: int, *, job: Any, deliver
     return bool(change(database, number, source="command line"))
 
 
-def _some(things: list[str] | None) -> list[tuple[str, int]]:
+def _some(things: list[str] | None, *, only: str, instead: str) -> list[tuple[str, int]]:
+    """What was named, at least one and all of the kind `only`; `instead` is the command for the others."""
     if not things:
         raise wrong_use("name at least one, as `preread queue list` shows it")
-    return [_parsed(thing) for thing in things]
+    chosen = [_parsed(thing) for thing in things]
+    for letter, number in chosen:
+        if letter != only:
+            raise wrong_use(f"for {letter}{number} there is `preread queue {instead}`")
+    return chosen
 
 
 def _parsed(thing: str) -> tuple[str, int]:

@@ -24,14 +24,14 @@ def opened(config: Path | None) -> "Iterator[Database]":
     from db.engine import Database
 
     settings = settings_and_logs(config)
+    remedy = "Start `preread serve` once with these settings; it brings the tables up to date."
+    if settings.database.url is None and not (settings.state_folder / "preread.db").exists():
+        # Opening it would make an empty one.
+        raise PrereadError("there is no database yet", where=str(settings.state_folder), remedy=remedy)
     database = Database.open(settings.database_url)
     try:
         if not database.schema_is_current():
-            raise PrereadError(
-                "the database has no tables, or those of another version",
-                where=settings.database.url or str(settings.state_folder),
-                remedy="Start `preread serve` once with these settings; it brings the tables up to date.",
-            )
+            raise PrereadError("the database has another schema", where="database.url", remedy=remedy)
         yield database
     finally:
         database.close()
