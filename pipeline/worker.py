@@ -18,30 +18,16 @@ from typing import Final, TypeVar
 from config import kill_points
 from config.errors import PrereadError
 from config.logs import logger
-from config.settings import PeerSettings, Settings
+from config.settings import Settings
 from db import jobs
 from db.engine import Database, DatabaseUnavailable
-from db.instances import instances_of, series_of
-from db.records import Claim, NewDelivery, NewResult, ResultKind, SelectionRecord, WorkerRecord
-from db.results import commit_analysis, predecessors_of
+from db.records import Claim, WorkerRecord
 from db.spool_files import SpoolFailed
 from db.workers import beat, forget_worker
-from db.worklist import study as study_view
 from pipeline.analyst_process import START_SECONDS_MAX, AnalystProcess, Ended
-from pipeline.assignment import (
-    AnalyseAssignment,
-    Analysis,
-    Assignment,
-    Done,
-    Failed,
-    Finished,
-    Plan,
-    PlanAssignment,
-    Ready,
-    Stage,
-    StudyImages,
-)
+from pipeline.assignment import Assignment, Done, Failed, Finished, Ready, Stage
 from pipeline.housekeeping import Housekeeping
+from pipeline.job_rows import assignment_of, commit
 from pipeline.outbound.delivery import Delivering
 from pipeline.result_store import ResultStore
 
@@ -135,10 +121,10 @@ class Worker:
         log.info("claimed", job=claim.job_id, kind=claim.kind, study_uid=claim.study_uid, model=claim.model)
         started = time.monotonic()
         try:
-            assignment, destinations = self._assignment(claim)
+            assignment = assignment_of(self._database, claim)
             finished = self._watched(claim, assignment)
             if finished is not None:
-                self._commit(claim, finished, destinations)
+                self._commit(claim, finished)
                 seconds = round(time.monotonic() - started, 2)
                 log.info("finished", job=claim.job_id, study_uid=claim.study_uid, seconds=seconds)
         except (DatabaseUnavailable, SpoolFailed):
@@ -152,35 +138,6 @@ class Worker:
                 f"{type(error).__name__} in the worker",
                 "This is a fault of preread: report it with the log of the worker.",
             )
-
-    def _assignment(self, claim: Claim) -> tuple[Assignment, tuple[PeerSettings, ...]]:
-        """What the analyst must know of a job, and who gets its results."""
-        view = study_view(self._database, claim.study_uid)
-        destinations = self._settings.destinations_of(view.study.source_ae if view else "")
-        study = StudyImages(
-            claim.study_id,
-            claim.study_uid,
-            claim.revision,
-            tuple(instances_of(self._database, claim.study_id, revision=claim.revision)),
-            tuple(series_of(self._database, claim.study_id)),
-        )
-        # The plainest class that a destination asks for is understood by all of them.
-        sr_class = max(
-            (peer.sr_class for peer in destinations), key=_SR_CLASSES.index, default=_SR_CLASSES[0]
-        )
-        if claim.kind == "plan":
-            return PlanAssignment(study, claim.created_at), destinations
-        if claim.model is None:
-            raise ValueError(f"job {claim.job_id} analyses without a model")
-        earlier = predecessors_of(self._database, claim.study_id, claim.revision, claim.model)
-        assignment = AnalyseAssignment(
-            study,
-            claim.model,
-            tuple(claim.parameters["series"]),
-            claim.created_at,
-            tuple(record for records in earlier.values() for record in records),
-        )
-        return assignment, destinations
 
     def _watched(self, claim: Claim, assignment: Assignment) -> Finished | None:
         """Have the analyst do it, with the lease kept and the limits held; None: no result, job settled."""
@@ -242,69 +199,17 @@ class Worker:
         self._beat(self._stage, claim.job_id)
         return self._whatever_the_database(lambda: jobs.extend(self._database, claim, lease_seconds), True)
 
-    def _commit(self, claim: Claim, finished: Finished, destinations: tuple[PeerSettings, ...]) -> None:
+    def _commit(self, claim: Claim, finished: Finished) -> None:
         """Bytes first, then one commit of all rows; a lost lease drops the result."""
         with self._store.batch() as batch:
             results = batch.write(finished.objects)
-            deliveries = [
-                NewDelivery(result.sop_uid, peer.name) for result in results for peer in destinations
-            ]
             kill_points.reached("K12")
-            if isinstance(finished, Plan):
-                is_kept = self._commit_plan(claim, finished, results, deliveries)
-            else:
-                is_kept = self._commit_analysis(claim, finished, results, deliveries)
+            is_kept = self._persistently(
+                lambda: commit(self._database, self._settings, claim, finished, results)
+            )
         if not is_kept:
             log.warning("lease lost, result dropped", job=claim.job_id)
         kill_points.reached("K12")
-
-    def _commit_plan(
-        self, claim: Claim, plan: Plan, results: list[NewResult], deliveries: list[NewDelivery]
-    ) -> bool:
-        selections = [
-            SelectionRecord(
-                claim.study_id,
-                claim.revision,
-                choice.model,
-                choice.series_uid,
-                choice.taken,
-                choice.rank,
-                choice.code,
-                choice.sentence,
-            )
-            for choice in plan.choices
-        ]
-        return self._persistently(
-            lambda: jobs.finish_plan(
-                self._database,
-                claim,
-                selections=selections,
-                analyse=[(model, {"series": list(uids)}) for model, uids in plan.analyses],
-                reason_code=plan.refusal.code if plan.refusal else None,
-                sentence=plan.refusal.sentence if plan.refusal else None,
-                results=results,
-                deliveries=deliveries,
-            )
-        )
-
-    def _commit_analysis(
-        self, claim: Claim, analysis: Analysis, results: list[NewResult], deliveries: list[NewDelivery]
-    ) -> bool:
-        earlier = predecessors_of(self._database, claim.study_id, claim.revision, claim.model or "")
-        predecessors: dict[ResultKind, str] = {kind: found[-1].sop_uid for kind, found in earlier.items()}
-        return self._persistently(
-            lambda: commit_analysis(
-                self._database,
-                claim,
-                outcome="analysed" if analysis.refusal is None else "not_analysed",
-                reason_code=analysis.refusal.code if analysis.refusal else None,
-                sentence=analysis.refusal.sentence if analysis.refusal else None,
-                findings=analysis.findings,
-                results=results,
-                deliveries=deliveries,
-                predecessors=predecessors,
-            )
-        )
 
     def _fail(self, claim: Claim, error: str, remedy: str, *, retry: bool = True) -> None:
         log.error("attempt failed", job=claim.job_id, error=error)
