@@ -18,6 +18,7 @@ from pathlib import Path
 from config.errors import PrereadError
 from config.settings import PeerSettings, Settings
 from db.engine import Database
+from db.workers import list_workers
 
 CONNECT_SECONDS = 3.0
 WORKER_SECONDS_MAX = 60.0
@@ -46,7 +47,6 @@ def check_all(settings: Settings, *, deep: bool = True) -> Iterator[CheckResult]
     yield check_disk(settings)
     yield from check_database(settings)
     yield check_listener(settings)
-    yield from check_workers(settings)
     yield check_page(settings)
     yield from check_peers(settings)
     yield check_clock()
@@ -108,7 +108,7 @@ def check_disk(settings: Settings) -> CheckResult:
 
 
 def check_database(settings: Settings) -> Iterator[CheckResult]:
-    """The database answers, has our schema, and its clock agrees with ours."""
+    """The database answers, has our schema, its clock agrees with ours, and a worker was seen in it."""
     start = "Start `preread serve`; it brings the tables up to date."
     if settings.database.url is None and not (settings.state_folder / "preread.db").exists():
         yield CheckResult("database", False, "there is none yet", start)
@@ -118,26 +118,29 @@ def check_database(settings: Settings) -> Iterator[CheckResult]:
         try:
             began = time.monotonic()
             is_current = database.schema_is_current()
-            offset_seconds = database.now() - time.time()
+            offset_seconds = abs(database.now() - time.time())
             took_ms = 1000 * (time.monotonic() - began)
+            workers = list_workers(database, seen_within_seconds=WORKER_SECONDS_MAX) if is_current else []
         finally:
             database.close()
     except PrereadError as error:
         yield CheckResult("database", False, _what(error), error.remedy)
         return
+    schema = "schema is current" if is_current else "schema is of another version"
+    detail = f"{database.dialect} answers in {took_ms:.0f} ms, {schema}"
+    yield CheckResult("database", is_current, detail, None if is_current else start)
+    agrees = offset_seconds < CLOCK_SECONDS_MAX
+    detail = f"differs by {offset_seconds:.1f} s from this machine's"
     yield CheckResult(
-        "database",
-        is_current,
-        f"{database.dialect} answers in {took_ms:.0f} ms, schema "
-        + ("is current" if is_current else "is of another version"),
-        None if is_current else start,
+        "database clock", agrees, detail, None if agrees else "Set both machines by the same time server."
     )
-    yield CheckResult(
-        "database clock",
-        abs(offset_seconds) < CLOCK_SECONDS_MAX,
-        f"differs by {abs(offset_seconds):.1f} s from this machine's",
-        None if abs(offset_seconds) < CLOCK_SECONDS_MAX else "Set both machines by the same time server.",
-    )
+    if workers:
+        yield CheckResult(
+            "worker", True, ", ".join(f"{worker.name} on {worker.device}" for worker in workers)
+        )
+    else:
+        detail = f"no worker was seen in the last {WORKER_SECONDS_MAX:.0f} s"
+        yield CheckResult("worker", False, detail, "Start `preread serve` or `preread worker`.")
 
 
 def check_listener(settings: Settings) -> CheckResult:
@@ -158,38 +161,6 @@ def check_listener(settings: Settings) -> CheckResult:
             "listener", False, f"port {port} cannot be used: {refusal}", "Free it or set listener.port."
         )
     return CheckResult("listener", False, f"nothing listens on port {port}", "Start `preread serve`.")
-
-
-def check_workers(settings: Settings) -> Iterator[CheckResult]:
-    """A worker was seen within the last minute."""
-    from db.workers import list_workers
-
-    try:
-        database = Database.open(settings.database_url)
-        try:
-            if not database.schema_is_current():
-                return
-            now = datetime.fromtimestamp(database.now(), UTC)
-            workers = list_workers(database)
-        finally:
-            database.close()
-    except PrereadError:
-        return  # the database's own check says so
-    alive = [
-        worker
-        for worker in workers
-        if worker.seen_at is not None and (now - worker.seen_at).total_seconds() < WORKER_SECONDS_MAX
-    ]
-    if alive:
-        detail = ", ".join(f"{worker.name} on {worker.device}" for worker in alive)
-        yield CheckResult("worker", True, detail)
-    else:
-        yield CheckResult(
-            "worker",
-            False,
-            "no worker was seen in the last minute",
-            "Start `preread serve` or `preread worker`.",
-        )
 
 
 def check_page(settings: Settings) -> CheckResult:
