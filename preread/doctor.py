@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,6 +47,7 @@ def check_all(settings: Settings, *, deep: bool = True) -> Iterator[CheckResult]
     yield check_state_folder(settings)
     yield check_disk(settings)
     yield from check_database(settings)
+    yield from check_workers(settings)
     yield check_listener(settings)
     yield check_page(settings)
     yield from check_peers(settings)
@@ -108,21 +110,17 @@ def check_disk(settings: Settings) -> CheckResult:
 
 
 def check_database(settings: Settings) -> Iterator[CheckResult]:
-    """The database answers, has our schema, its clock agrees with ours, and a worker was seen in it."""
+    """The database answers, has our schema, and its clock agrees with ours."""
     start = "Start `preread serve`; it brings the tables up to date."
-    if settings.database.url is None and not (settings.state_folder / "preread.db").exists():
+    if not _has_database(settings):
         yield CheckResult("database", False, "there is none yet", start)
         return
     try:
-        database = Database.open(settings.database_url)
-        try:
+        with closing(Database.open(settings.database_url)) as database:
             began = time.monotonic()
             is_current = database.schema_is_current()
             offset_seconds = abs(database.now() - time.time())
             took_ms = 1000 * (time.monotonic() - began)
-            workers = list_workers(database, seen_within_seconds=WORKER_SECONDS_MAX) if is_current else []
-        finally:
-            database.close()
     except PrereadError as error:
         yield CheckResult("database", False, _what(error), error.remedy)
         return
@@ -134,10 +132,22 @@ def check_database(settings: Settings) -> Iterator[CheckResult]:
     yield CheckResult(
         "database clock", agrees, detail, None if agrees else "Set both machines by the same time server."
     )
+
+
+def check_workers(settings: Settings) -> Iterator[CheckResult]:
+    """A worker was seen within the last minute; nothing is said where the database cannot be asked."""
+    if not _has_database(settings):
+        return
+    try:
+        with closing(Database.open(settings.database_url)) as database:
+            if not database.schema_is_current():
+                return
+            workers = list_workers(database, seen_within_seconds=WORKER_SECONDS_MAX)
+    except PrereadError:
+        return
     if workers:
-        yield CheckResult(
-            "worker", True, ", ".join(f"{worker.name} on {worker.device}" for worker in workers)
-        )
+        alive = ", ".join(f"{worker.name} on {worker.device}" for worker in workers)
+        yield CheckResult("worker", True, alive)
     else:
         detail = f"no worker was seen in the last {WORKER_SECONDS_MAX:.0f} s"
         yield CheckResult("worker", False, detail, "Start `preread serve` or `preread worker`.")
@@ -269,6 +279,11 @@ def check_device(settings: Settings, used: Iterable[str]) -> CheckResult:
     threads = settings.worker.threads or os.cpu_count()
     shown = ", ".join(f"CPU, {threads} threads" if device == "cpu" else device for device in devices)
     return CheckResult("device", True, f"models run on {shown or 'nothing: no package'}")
+
+
+def _has_database(settings: Settings) -> bool:
+    # Opening SQLite would make an empty file.
+    return settings.database.url is not None or (settings.state_folder / "preread.db").exists()
 
 
 def _what(error: PrereadError) -> str:
