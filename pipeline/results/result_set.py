@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset
 
 from config.settings import NodeSettings
@@ -50,6 +51,7 @@ class ResultSet:
     findings: Mapping[str, Any]
 
 
+@disable_value_validation()
 def build_result_set(
     sources: Sequence[SourceSeries],
     predictions: Sequence[Prediction],
@@ -139,6 +141,7 @@ def build_result_set(
     )
 
 
+@disable_value_validation()
 def build_not_analysed_set(
     headers: Sequence[Dataset],
     refusal: Refusal,

@@ -15,6 +15,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.config import disable_value_validation
 from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.valuerep import format_number_as_ds
@@ -90,6 +91,9 @@ class RepairedSource:
         return str(self.instances[0].Modality)
 
 
+# What stands in the copy was judged here; a second judgement would warn with the value itself, and of the one
+# fault that is kept (leading zeros in UIDs).
+@disable_value_validation()
 def repair_source(source: SourceSeries) -> RepairedSource | Refusal:
     """The copy of a source, or why no valid result can cite it.
 
@@ -132,6 +136,7 @@ def repair_source(source: SourceSeries) -> RepairedSource | Refusal:
     )
 
 
+@disable_value_validation()
 def bare_copy(header: Dataset) -> Dataset | Refusal:
     """The copy of one header without its geometry, for a report that only names the image."""
     frame = SourceFrame(str(header.get("SOPInstanceUID") or ""), "", None, header)

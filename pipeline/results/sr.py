@@ -117,7 +117,8 @@ def build_not_analysed_sr(
     _append_texts(group, (f"Not analysed: {refusal.sentence}", refusal.remedy))
     return _document(
         [group],
-        images=images,
+        # Reports and other objects without pixels are evidence, but no images.
+        images=[image for image in images if image.Rows and image.Columns],
         evidence=images,
         references=references,
         modality="",

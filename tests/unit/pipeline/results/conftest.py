@@ -3,11 +3,22 @@
 import datetime
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom.config import IGNORE
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
+from models.manifest import FORMAT, Golden, Manifest, PackageFile, Runtime, Training
+from models.networks.registry import EffNetLite0UNetSpec
+from models.package import Package
+from models.predictor import Prediction
+from models.training.declared import DECLARATIONS
+from models.training.recipes import BRAIN as BRAIN_RECIPE
+from models.training.recipes import BREAST as BREAST_RECIPE
 from models.volume import Volume
 from pipeline.reading.source_series import SourceFrame, SourceSeries
 from pipeline.results.authorship import Authorship
@@ -195,6 +206,186 @@ def findings_of(source, labels, model=MODEL, class_name=None, class_scores=None)
     return Findings(model, (one,), tracked, class_name, scores, 0, ())
 
 
+def package_of(model):
+    """A package as shipped, without its files: what `models.training` declares for it."""
+    declared = DECLARATIONS[model]
+    brain = model == "brain-flair-lesion"
+    manifest = Manifest(
+        format=FORMAT,
+        id=model,
+        version="1.2.0",
+        title=declared.title,
+        summary=declared.summary,
+        released="2026-01-01",
+        files=tuple(
+            PackageFile(path=f"{role}.bin", role=role, bytes=1, sha256=digit * 64)
+            for digit, role in zip("abcd", ("weights", "golden_in", "golden_out", "card"), strict=True)
+        ),
+        task=declared.task,
+        network=EffNetLite0UNetSpec(
+            registry="effnet_lite0_unet@1",
+            in_channels=3 if brain else 1,
+            classes=len(declared.findings.classes),
+            decoder_channels=(8, 8, 4, 4),
+        ),
+        inputs=(declared.model_input,),
+        preprocess=(BRAIN_RECIPE if brain else BREAST_RECIPE).preprocess,
+        inference=declared.inference,
+        postprocess=declared.postprocess,
+        findings=declared.findings,
+        operating_points=declared.operating_points,
+        evaluation=(),
+        training=Training(
+            recipe="test",
+            recipe_sha256="0" * 64,
+            seed=1,
+            steps=0,
+            seconds=0.0,
+            data=(declared.real_data,),
+            simulated_fraction=0.0,
+            pretrained=(),
+        ),
+        runtime=Runtime(torch="2.13", devices=("cpu",), memory=declared.memory, parameters=1),
+        golden=Golden(probability_tolerance=0.02, class_tolerance=0.02, lesions=0, class_name=None),
+        card=declared.card,
+    )
+    return Package(manifest, Path(), "ab" * 32)
+
+
+def prediction_of(labels, class_name=None, class_scores=None, notes=()):
+    """What a model says: the labels given."""
+    scores = tuple(round(0.9 - 0.1 * index, 2) for index in range(int(labels.max())))
+    return Prediction((labels > 0).astype(np.float32), labels, scores, class_scores, class_name, notes)
+
+
+def put(headers, keyword, value):
+    """Set a value in every header, valid or not, as a parsed header holds it; None removes it."""
+    for one in headers:
+        if keyword in one:
+            del one[keyword]
+        if value is not None:
+            one.add(
+                DataElement(tag_for_keyword(keyword), dictionary_VR(keyword), value, validation_mode=IGNORE)
+            )
+    return headers
+
+
+def changed(keyword, values):
+    """Headers of a stack, with one attribute that has its own value in each."""
+    headers = stack(len(values))
+    for one, value in zip(headers, values, strict=True):
+        put([one], keyword, value)
+    return headers
+
+
+def moved(offsets):
+    """A stack whose slices lie elsewhere by so many mm along the normal."""
+    headers = stack(len(offsets))
+    for one, offset in zip(headers, offsets, strict=True):
+        x, y, z = (float(v) for v in one.ImagePositionPatient)
+        one.ImagePositionPatient = [x, y, z + offset]
+    return headers
+
+
+_ABSENT = [
+    "PatientID",
+    "PatientName",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyID",
+    "AccessionNumber",
+    "StudyDate",
+    "StudyTime",
+    "ReferringPhysicianName",
+    "InstanceNumber",
+    "Manufacturer",
+    "StudyDescription",
+    "SpecificCharacterSet",
+    "PatientAge",
+]
+
+# Quirks of devices that are mended (results.md, quirk table), each as headers of a stack.
+MENDED = {
+    **{f"{keyword} absent": (lambda k=keyword: put(stack(4), k, None)) for keyword in _ABSENT},
+    **{f"{keyword} empty": (lambda k=keyword: put(stack(4), k, "")) for keyword in _ABSENT},
+    "frame of reference absent": lambda: put(stack(4), "FrameOfReferenceUID", None),
+    "frame of reference empty": lambda: put(stack(4), "FrameOfReferenceUID", ""),
+    "sex unknown": lambda: put(stack(4), "PatientSex", "U"),
+    "sex lower case": lambda: put(stack(4), "PatientSex", "f"),
+    "birth date with hyphens": lambda: put(stack(4), "PatientBirthDate", "1950-01-01"),
+    "birth date with points": lambda: put(stack(4), "PatientBirthDate", "1950.01.01"),
+    "birth date is a year": lambda: put(stack(4), "PatientBirthDate", "1950"),
+    "study date of zeros": lambda: put(stack(4), "StudyDate", "00000000"),
+    "study time with colons": lambda: put(stack(4), "StudyTime", "10:11:12"),
+    "study time with seven decimals": lambda: put(stack(4), "StudyTime", "101112.1234567"),
+    "study time impossible": lambda: put(stack(4), "StudyTime", "246060"),
+    "study time with zone": lambda: put(stack(4), "StudyTime", "101112+0100"),
+    "age without unit": lambda: put(stack(4), "PatientAge", "75"),
+    "accession too long": lambda: put(stack(4), "AccessionNumber", "A" * 40),
+    "description too long": lambda: put(stack(4), "StudyDescription", "long " * 40),
+    "name too long": lambda: put(stack(4), "PatientName", "A" * 80 + "^" + "B" * 80),
+    "name in kanji": lambda: put(stack(4), "PatientName", "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+    "name with umlauts": lambda: put(stack(4), "PatientName", "Müller^Jörg"),
+    "description with a line break": lambda: put(stack(4), "StudyDescription", "two\r\nlines"),
+    "leading zeros in the UIDs": lambda: put(stack(4), "StudyInstanceUID", "1.2.826.0.1.03.004"),
+    "retired class": lambda: stack(4, sop_class="1.2.840.10008.5.1.4.1.1.5"),
+    "thickness absent": lambda: put(stack(4), "SliceThickness", None),
+    "thickness empty": lambda: put(stack(4), "SliceThickness", ""),
+    "thickness zero": lambda: put(stack(4), "SliceThickness", "0"),
+    "position with many digits": lambda: moved([0, 1 / 3e5, 2 / 3e5, 1 / 3e6]),
+    "orientation differs in the seventh digit": lambda: changed(
+        "ImageOrientationPatient", [[1, 0, i * 1e-7, 0, 1, 0] for i in range(4)]
+    ),
+    "orientation of two digits": lambda: put(
+        stack(4, orientation=TILTED), "ImageOrientationPatient", [0.98, 0.0, -0.17, 0.0, 1.0, 0.0]
+    ),
+    "one slice missing": lambda: [one for i, one in enumerate(stack(6)) if i != 3],
+    "uneven": lambda: moved([0, 0.3, -0.2, 0.4]),
+    "jitter": lambda: moved([0, 0.02, -0.02, 0.01]),
+    "reversed": lambda: stack(4)[::-1],
+    "lossy with two methods and one ratio": lambda: put(
+        put(put(stack(4), "LossyImageCompression", "01"), "LossyImageCompressionRatio", "10.5"),
+        "LossyImageCompressionMethod",
+        ["ISO_10918_1", "ISO_15444_1"],
+    ),
+    "lossy": lambda: put(
+        put(put(stack(4), "LossyImageCompression", "01"), "LossyImageCompressionRatio", "10.5"),
+        "LossyImageCompressionMethod",
+        "ISO_10918_1",
+    ),
+    "time zone": lambda: put(stack(4), "TimezoneOffsetFromUTC", "+0530"),
+    "modality absent": lambda: put(stack(4), "Modality", None),
+}
+
+# Quirks that end as a refusal, with its code.
+REFUSED = {
+    "study UID absent": (lambda: put(stack(4), "StudyInstanceUID", None), "MISSING-UID"),
+    "series UID empty": (lambda: put(stack(4), "SeriesInstanceUID", ""), "MISSING-UID"),
+    "study UID too long": (lambda: put(stack(4), "StudyInstanceUID", "1." + "2" * 70), "UID-INVALID"),
+    "study UID with letters": (lambda: put(stack(4), "StudyInstanceUID", "1.2.abc"), "UID-INVALID"),
+    "one instance twice": (
+        lambda: changed("SOPInstanceUID", ["1.2.1", "1.2.2", "1.2.2", "1.2.4"]),
+        "SAME-UID-TWICE",
+    ),
+    "two slices at one position": (lambda: moved([0, -STEP, 0, 0]), "DUPLICATE-SLICES"),
+    "pixel spacing absent": (lambda: put(stack(4), "PixelSpacing", None), "NO-SPACING"),
+    "pixel spacing zero": (lambda: put(stack(4), "PixelSpacing", ["0", "0"]), "NO-SPACING"),
+    "position absent": (lambda: put(stack(4), "ImagePositionPatient", None), "NO-POSITION"),
+    "orientation absent": (lambda: put(stack(4), "ImageOrientationPatient", None), "NO-POSITION"),
+    "mixed orientation": (
+        lambda: changed("ImageOrientationPatient", [[1, 0, 0, 0, 1, 0]] * 3 + [list(TILTED)]),
+        "MIXED-ORIENTATION",
+    ),
+    "pixel spacing differs": (
+        lambda: changed("PixelSpacing", [[0.9, 0.7], [0.9, 0.7], [0.9, 0.7], [0.95, 0.7]]),
+        "MIXED-SPACING",
+    ),
+    "thickness differs": (lambda: changed("SliceThickness", [5.0, 5.0, 5.0, 2.5]), "MIXED-SPACING"),
+    "two patients": (lambda: changed("PatientID", ["P1", "P1", "P2", "P1"]), "MIXED-PATIENTS"),
+    "two sizes": (lambda: changed("Rows", [48, 48, 48, 50]), "MIXED-SIZE"),
+}
+
+
 class Sources:
     """The builders above, handed to tests through one fixture."""
 
@@ -209,7 +400,9 @@ class Sources:
         staticmethod(authorship_of),
         staticmethod(findings_of),
     )
-    classes, model, breast, tilted = CLASSES, MODEL, BREAST, TILTED
+    package_of, prediction_of, put = staticmethod(package_of), staticmethod(prediction_of), staticmethod(put)
+    classes, model, breast, tilted, created = CLASSES, MODEL, BREAST, TILTED, CREATED
+    mended, refused = MENDED, REFUSED
 
     @classmethod
     def matrix(cls) -> dict[str, Callable[[], SourceSeries]]:
@@ -222,7 +415,6 @@ class Sources:
             "MR without frame of reference": lambda: series(stack(FrameOfReferenceUID=None)),
             "MR enhanced": lambda: series([enhanced()], frames=range(1, 9)),
             "MR enhanced, part of the frames, turned": lambda: series([enhanced()], frames=(7, 6, 5, 4, 3)),
-            "MR of a private class": lambda: series(stack(sop_class=CLASSES["PRIVATE"])),
             "US calibrated": lambda: series([header("US")], placed=False),
             "US without frame of reference": lambda: series(
                 [header("US", FrameOfReferenceUID=None)], placed=False, spacing=None
@@ -252,3 +444,20 @@ class Sources:
 def sources() -> type[Sources]:
     """Builders of sources and findings."""
     return Sources
+
+
+@pytest.fixture(scope="session")
+def sources_class() -> type[Sources]:
+    """The same for property tests, which need a fixture of the session."""
+    return Sources
+
+
+def pytest_generate_tests(metafunc):
+    """Parametrise tests over the matrix and the quirk table by the name of their argument."""
+    for argument, table in (
+        ("source_name", Sources.matrix()),
+        ("mended_name", MENDED),
+        ("refused_name", REFUSED),
+    ):
+        if argument in metafunc.fixturenames:
+            metafunc.parametrize(argument, list(table))
