@@ -9,6 +9,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
+from models.training.allocation import keep_freed_memory
 from models.training.cases import Case, list_cases, load_cases, load_extra
 from models.training.loop import LoopLimits, Progress, train
 from models.training.recipes import Recipe
@@ -73,6 +74,7 @@ def run_training(
     real = list(load_cases(recipe.kind, folder, split.training()))
     extra = load_extra(extra_cases) if isinstance(extra_cases, Path) else list(extra_cases or [])
     data = build_training_set([*real, *extra], recipe)
+    keep_freed_memory()
     result = train(
         data,
         recipe,

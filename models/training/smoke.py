@@ -14,7 +14,7 @@ from models.training.cases import Case
 from models.training.recipes import Recipe
 from models.volume import Volume
 
-CANVAS = 64
+CANVAS = 32
 
 SMOKE = Recipe(
     id="smoke",
@@ -75,8 +75,8 @@ def smoke_cases(count: int, *, seed: int = 1) -> list[Case]:
     rows, columns = np.indices((CANVAS, CANVAS))
     cases = []
     for index in range(count):
-        centre = generator.uniform(20, 44, 2)
-        radii = generator.uniform(7, 14, 2)
+        centre = generator.uniform(10, 22, 2)
+        radii = generator.uniform(4, 8, 2)
         inside = np.hypot((rows - centre[0]) / radii[0], (columns - centre[1]) / radii[1]) < 1
         mask = inside & (index % 3 > 0)
         image = np.clip(60 + 120 * mask + generator.normal(0, 12, mask.shape), 0, 255).astype(np.uint8)

@@ -112,6 +112,15 @@ def write_package(folder, *, seed=3):
     (folder / "model.json").write_text(json.dumps(manifest(golden).model_dump(mode="json"), indent=1))
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread():
+    """Small networks gain nothing from threads, and the machine that runs the tests may be busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def original_package(tmp_path_factory):
     folder = tmp_path_factory.mktemp("packages") / "breast-us-lesion"
