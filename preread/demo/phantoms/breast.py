@@ -109,7 +109,13 @@ def _layers(rng: np.random.Generator, rows: int, columns: int, dense: float) -> 
     speck = np.clip(_bent(smooth_noise(rng, (rows, columns), (6 * scale, 26 * scale)), bend) - 1.3, 0.0, 2.0)
     fat = -7.0 + 1.5 * fine + 11.0 * septum
     gland = (
-        2.0 + 4.0 * fibre + 2.0 * fine + 5.0 * septum - (7.0 - 4.0 * dense) * soft_step(lobule - 0.7, 0.25)
+        1.5
+        + 3.0 * fibre
+        + 2.0 * fine
+        + 4.0 * septum
+        + 3.0 * patch
+        + 6.0 * speck
+        - (7.0 - 4.0 * dense) * soft_step(lobule - 0.7, 0.25)
     )
     muscle = -10.0 + 3.5 * fibre + 2.0 * fine + 8.0 * speck
     behind = -17.0 + 3.0 * fibre

@@ -88,7 +88,8 @@ def draw_lesion(
 ) -> tuple[FloatArray, BoolArray]:
     """Echo strength with the lesion in it, and the lesion's mask; both (rows, columns)."""
     columns = echo_db.shape[1]
-    row, column = np.indices(echo_db.shape, dtype=np.float32)
+    row = np.arange(echo_db.shape[0], dtype=np.float32)[:, None]
+    column = np.arange(columns, dtype=np.float32)[None, :]
     dy, dx = row - shape.centre_row, column - shape.centre_column
     cos, sin = np.cos(shape.angle_rad), np.sin(shape.angle_rad)
     v, u = (cos * dy - sin * dx) / shape.half_height, (cos * dx + sin * dy) / shape.half_width

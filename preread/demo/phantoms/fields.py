@@ -4,6 +4,7 @@ Everything works on coordinate grids in mm and takes the random generator as an 
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +47,7 @@ def _spline_basis(samples: int, cell: float) -> FloatArray:
     return np.asarray(np.where(distance < 1.0, near, far), dtype=np.float32)
 
 
-def soft_step(values: FloatArray, width: float) -> FloatArray:
+def soft_step(values: NDArray[np.floating[Any]], width: float) -> FloatArray:
     """0 well below zero, 1 well above, in between a smooth rise about `width` wide."""
     return np.asarray(0.5 * (1.0 + np.tanh(values / max(width, 1e-6))), dtype=np.float32)
 

@@ -55,7 +55,7 @@ def paint_face(
 
 
 def _paint_orbits(tissue: NDArray[np.uint8], side: Point, depth: FloatArray) -> None:
-    x, y, z = side
+    x, y, _ = side
     cone = ellipsoid(side, (31.0, -56.0, -29.0), (18.0, 31.0, 15.0)) < 1.0
     cone &= (np.abs(x - 31.0) < 4.0 + 0.7 * np.clip(-y - 24.0, 0.0, None)) & (depth > 2.0)
     tissue[cone] = Tissue.FAT

@@ -45,7 +45,7 @@ def grow_lesions(
         tissues.tissue, (Tissue.WHITE, Tissue.GREY, Tissue.DEEP_GREY, Tissue.RIM)
     )
     # A thin sulcus is pressed shut by what grows around it; ventricles and wide sulci stay.
-    flesh = ~ndimage.binary_opening(~brain, np.ones((1, 3, 3))) & tissues.cerebrum
+    flesh = ~ndimage.binary_opening(~brain, np.ones((1, 3, 3), dtype=np.bool_)) & tissues.cerebrum
     for _ in range(count):
         for _try in range(_TRIES):
             radius = rng.uniform(*diameter_mm) / 2.0

@@ -135,6 +135,6 @@ def _posterior_depth(point: Point, floor: FloatArray) -> FloatArray:
 
 
 def _tentorium_height(point: Point) -> FloatArray:
-    """Height of the tent between cerebrum and cerebellum: high at its notch, falling to the back and sides."""
+    """Height of the tent between cerebrum and cerebellum: high at its notch, low at its rim."""
     x, y, _ = point
     return np.asarray(6.0 - 0.3 * np.clip(y - 18.0, 0.0, None) - 0.22 * np.abs(x), dtype=np.float32)
