@@ -101,13 +101,17 @@ def find_studies(folder: Path) -> tuple[list[FoundStudy], list[Unsendable]]:
     return [FoundStudy(uid, tuple(objects)) for uid, objects in studies.items()], unsendable
 
 
-def study_of(datasets: Iterable[FileDataset]) -> FoundStudy:
-    """Datasets in memory, of one study, as objects that can be sent."""
+def study_of(files: Iterable[bytes]) -> FoundStudy:
+    """DICOM files in memory, of one study, as objects that can be sent.
+
+    Raises
+    ------
+    ValueError
+        One of them cannot be sent; says why.
+    """
     objects = []
-    for number, dataset in enumerate(datasets):
-        buffer = io.BytesIO()
-        dataset.save_as(buffer, enforce_file_format=True)
-        item = _examine(f"image {number + 1}", partial(io.BytesIO, buffer.getvalue()))
+    for number, content in enumerate(files):
+        item = _examine(f"image {number + 1}", partial(io.BytesIO, content))
         if isinstance(item, Unsendable):
             raise ValueError(str(item))
         objects.append(item)

@@ -8,6 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from rich.console import Console
 from preread.commands.options import EXIT_FAILED, EXIT_OK
 from preread.demo.archive import EmbeddedArchive
 from preread.demo.archives import SENDER_AE, Archive, Embedded, Real
-from preread.demo.found import FoundStudy, Unsendable, find_studies
+from preread.demo.found import FoundStudy, Unsendable, find_studies, study_of
 from preread.demo.node import DemoNode
+from preread.demo.phantom_study import part10
 from preread.demo.progress import Progress, say
 from preread.demo.sender import Address, send_study
 from preread.demo.telling import print_lines, print_table, tell
@@ -45,16 +47,23 @@ class Plan:
 def run_demo(plan: Plan) -> int:
     """Run it. Returns 0 when every study has an outcome other than failed."""
     console = Console(stderr=True)
-    studies, truths, unsendable = _studies(plan)
-    for item in unsendable:
-        say(console, str(item))
-    if not studies:
-        say(console, f"No DICOM study was found below {plan.studies}.")
-        return EXIT_FAILED
     with contextlib.ExitStack() as stack:
+        # Studies are generated or found while the services start.
+        finding = stack.enter_context(ThreadPoolExecutor(1)).submit(_studies, plan)
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="preread-demo-")))
         archive = _archive(plan, scratch, stack)
+        say(console, "starting the services")
         node = stack.enter_context(DemoNode(_settings_tree(archive.address)))
+        say(
+            console,
+            "making the studies" if plan.studies is None else f"looking for studies in {plan.studies}",
+        )
+        studies, truths, unsendable = finding.result()
+        for item in unsendable:
+            say(console, str(item))
+        if not studies:
+            say(console, f"No DICOM study was found below {plan.studies}.")
+            return EXIT_FAILED
         say(console, f"archive {archive.address} · node {node.address()} · page {node.page_url}")
         watched = _send_and_watch(studies, archive, node, console)
         told = tell(watched, studies, truths, archive, node, plan.out or scratch / "results", console)
@@ -72,10 +81,14 @@ def _studies(plan: Plan) -> tuple[list[FoundStudy], dict[str, Truth], list[Unsen
     if plan.studies is not None:
         found, unsendable = find_studies(plan.studies)
         return found, {}, unsendable
-    from preread.demo.generated import generated_studies
+    from preread.demo.phantom_dicom import demo_studies
 
-    pairs = generated_studies(plan.seed)
-    return [study for study, _ in pairs], {study.study_uid: truth for study, truth in pairs}, []
+    generated = demo_studies(plan.seed)
+    truths = {
+        one.study_uid: Truth(one.description, one.labels, one.expected.class_name, one.expected.reason)
+        for one in generated
+    }
+    return [study_of(part10(dataset) for dataset in one.datasets) for one in generated], truths, []
 
 
 def _archive(plan: Plan, scratch: Path, stack: contextlib.ExitStack) -> Archive:
