@@ -1,0 +1,415 @@
+"""One epoll loop for all plain associations: accept, deadlines, caps, one commit per turn, then the answers.
+
+A turn reads each readable peer once, commits the spool once for all instances that became complete (group
+commit) and only then sends (law 1). Nothing here waits for a peer, a database or a thread.
+"""
+
+import errno
+import os
+import select
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from config import kill_points
+from config.logs import logger
+from db.records import Mark
+from db.spool import SpoolFailed
+from listener.admission import OUT_OF_RESOURCES, Refusal, plain_address
+from listener.connection import Connection, Stage
+from listener.guard import Census, Limits
+from listener.intake import Intake, Sender
+from listener.negotiate import Accepted, Negotiator, Rejected
+from listener.pdu import REJECT_LIMIT, PeerError, abort_pdu, ae_titles, reject_pdu, request_size
+from listener.submissions import Submission, Submissions
+
+BACKLOG = 1024
+ACCEPTED_PER_TURN = 64
+SWEEP_SECONDS = 0.25
+REST_SECONDS = 1.0
+REPORTS_PER_SWEEP = 50
+STALLING_MAX = 1024  # addresses remembered
+
+_READ = select.EPOLLIN | select.EPOLLRDHUP
+_GONE = select.EPOLLHUP | select.EPOLLERR
+
+Adopt = Callable[[socket.socket, Sender], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Something refused that a person should see, with the setting that would allow it."""
+
+    calling_ae: str
+    called_ae: str
+    address: str
+    reason: str
+    remedy: str
+
+
+class Loop:
+    """The loop over one listening socket.
+
+    Parameters
+    ----------
+    adopt : takes a socket whose proposal is unusual, untouched; False when it has no place for it
+    report : told of what was refused; must not wait
+    publish : told the spool's committed mark after each commit; must not wait
+    """
+
+    def __init__(
+        self,
+        listening: socket.socket,
+        *,
+        intake: Intake,
+        negotiator: Negotiator,
+        limits: Limits,
+        pdu_bytes_max: int,
+        adopt: Adopt,
+        report: Callable[[Refused], None],
+        publish: Callable[[Mark], None],
+    ) -> None:
+        self._listening, self._intake, self._negotiator = listening, intake, negotiator
+        self._limits, self._pdu_bytes_max = limits, pdu_bytes_max
+        self._adopt, self._report, self._publish = adopt, report, publish
+        self._log = logger("listener")
+        self._poll = select.epoll()
+        self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.submissions = Submissions(self.wake)
+        self._watched: dict[int, Callable[[], None]] = {self._wakeup: self._woken}
+        self._connections: dict[int, Connection] = {}
+        self._half_made: dict[str, dict[Connection, None]] = {}
+        self._census = Census()
+        self._stalling: dict[str, None] = {}
+        self._ready: dict[Connection, None] = {}  # to be flushed at the end of the turn
+        self._paused: dict[Connection, None] = {}
+        self._waiting_to_write: set[Connection] = set()
+        self._swept_at = 0.0
+        self._told = 0
+        self._draining = False
+        listening.setblocking(False)
+        self._poll.register(listening, select.EPOLLIN)
+        self._poll.register(self._wakeup, select.EPOLLIN)
+
+    def wake(self) -> None:
+        """End the present wait; from any thread or a signal handler."""
+        os.eventfd_write(self._wakeup, 1)
+
+    def watch(self, fd: int, act: Callable[[], None]) -> None:
+        """Call `act` in the loop's thread whenever `fd` is readable."""
+        self._watched[fd] = act
+        self._poll.register(fd, select.EPOLLIN)
+
+    def unwatch(self, fd: int) -> None:
+        """Forget a watched descriptor, before it is closed."""
+        del self._watched[fd]
+        self._poll.unregister(fd)
+
+    @property
+    def connections(self) -> int:
+        """How many connections there are."""
+        return len(self._connections)
+
+    def turn(self, timeout_seconds: float) -> None:
+        """Read once, commit once, answer. Raises `SpoolFailed` after every waiting peer was told."""
+        if self._paused or self.submissions.are_waiting:
+            timeout_seconds = 0.0
+        try:
+            events = self._poll.poll(timeout_seconds)
+            now = time.monotonic()
+            for fd, event in events:
+                self._handle(fd, event, now)
+            for connection in list(self._paused):
+                del self._paused[connection]
+                if connection not in self._waiting_to_write:
+                    self._guarded(connection, now, lambda c: c.process(self._intake, now))
+            self.submissions.step(self._intake)
+            self._commit()
+        except SpoolFailed:
+            self._deny_all()
+            raise
+        self._flush_ready(now)
+        if now - self._swept_at >= SWEEP_SECONDS:
+            self._swept_at = now
+            self._sweep(now)
+
+    def stop_accepting(self) -> None:
+        """Take no new connection; end associations as their message under way is complete."""
+        self._poll.unregister(self._listening)
+        self._listening.close()
+        self._draining = True
+        for connection in [c for c in self._connections.values() if c.stage is Stage.REQUESTING]:
+            self._close(connection)
+
+    def close(self) -> None:
+        """Cut what is left."""
+        self.submissions.close(Refusal(OUT_OF_RESOURCES, "the listener stops"))
+        for connection in list(self._connections.values()):
+            self._close(connection)
+        self._listening.close()
+        self._poll.close()
+        os.close(self._wakeup)
+
+    def _woken(self) -> None:
+        os.eventfd_read(self._wakeup)
+
+    def _handle(self, fd: int, event: int, now: float) -> None:
+        connection = self._connections.get(fd)
+        if connection is not None:
+            if event & _GONE:
+                self._close(connection)
+            elif connection.stage is Stage.REQUESTING:
+                self._guarded(connection, now, lambda c: self._request(c, event, now))
+            elif connection.stage is Stage.CLOSING:
+                self._discard(connection, event)
+            elif connection in self._waiting_to_write:
+                self._ready[connection] = None
+            else:
+                self._guarded(connection, now, lambda c: self._receive(c, now))
+        elif fd == self._listening.fileno():
+            self._accept(now)
+        elif fd in self._watched:
+            self._watched[fd]()
+
+    def _guarded(self, connection: Connection, now: float, act: Callable[[Connection], None]) -> None:
+        """Let a connection act; what it does wrong ends it and nothing else."""
+        try:
+            act(connection)
+        except BlockingIOError:
+            return
+        except PeerError as error:
+            self._log.info("association aborted", peer=connection.address, reason=error.reason)
+            connection.abort(error, now)
+            self._poll.modify(connection.sock, _READ)
+        except OSError:
+            self._close(connection)
+            return
+        for refusal in connection.refused:
+            self._tell(
+                connection.sender,
+                f"instance refused with {refusal.status:04X}: {refusal.comment}",
+                "See the status in docs/operating.md; the object was not stored.",
+            )
+        connection.refused.clear()
+        if connection.is_paused:
+            self._paused[connection] = None
+        if connection.has_output or connection.stage is Stage.CLOSING:
+            self._ready[connection] = None
+
+    def _receive(self, connection: Connection, now: float) -> None:
+        quick = connection.acknowledges_at_once
+        if not connection.receive(self._intake, now):
+            self._close(connection)
+        elif connection.acknowledges_at_once and not quick and len(self._stalling) < STALLING_MAX:
+            self._stalling[connection.address] = None
+
+    def _accept(self, now: float) -> None:
+        for _ in range(ACCEPTED_PER_TURN):
+            try:
+                sock, peer = self._listening.accept()
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    self._evict(None)
+                return
+            address = plain_address(peer[0])
+            verdict = self._census.arrival(address, self._limits)
+            if verdict == "refuse":
+                sock.close()
+                continue
+            if verdict != "admit":
+                self._evict(address if verdict == "evict-own" else None)
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection = Connection(sock, address, now)
+            self._census.arrived(address)
+            self._connections[sock.fileno()] = connection
+            self._half_made.setdefault(address, {})[connection] = None
+            # Edge-triggered: each new part of a request wakes us once; it is only peeked at.
+            self._poll.register(sock, _READ | select.EPOLLET)
+
+    def _evict(self, address: str | None) -> None:
+        """Close the oldest half-made connection of an address, or of the one that has most."""
+        if address is None and self._half_made:
+            address = max(self._half_made, key=lambda a: len(self._half_made[a]))
+        if address is not None and address in self._half_made:
+            self._close(next(iter(self._half_made[address])))
+
+    def _request(self, connection: Connection, event: int, now: float) -> None:
+        """Peek at the association request; answer when it is whole."""
+        sock = connection.sock
+        head = sock.recv(6, socket.MSG_PEEK)
+        size = request_size(head)
+        available = len(head) if size is None else len(sock.recv(size, socket.MSG_PEEK))
+        if size is None or available < size:
+            if not head or event & select.EPOLLRDHUP:
+                self._close(connection)
+            else:
+                # Do not wake for each byte of it.
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size or 6)
+            return
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+        request = sock.recv(size, socket.MSG_PEEK)
+        called_ae, calling_ae = ae_titles(request)
+        sender = Sender(calling_ae, called_ae, connection.address)
+        rejection = self._intake.admission.associate(
+            calling_ae=calling_ae, called_ae=called_ae, address=connection.address
+        )
+        if rejection is not None:
+            self._reject(connection, size, sender, rejection.answer, rejection.reason, rejection.remedy, now)
+            return
+        if not self._census.may_establish(connection.address, self._limits):
+            reason = f"more than {self._limits.per_address_max} associations from one address"
+            remedy = "Raise listener.connections_per_address_max if that is wanted."
+            self._reject(connection, size, sender, REJECT_LIMIT, reason, remedy, now)
+            return
+        answer = self._negotiator.answer(request)
+        if isinstance(answer, Accepted):
+            self._serve(connection, size, sender, answer, now)
+        elif isinstance(answer, Rejected):
+            self._reject(connection, size, sender, answer.answer, answer.reason, "Correct the peer.", now)
+        else:
+            self._hand_over(connection, size, sender, now)
+
+    def _serve(self, connection: Connection, size: int, sender: Sender, answer: Accepted, now: float) -> None:
+        connection.sock.recv(size)
+        connection.acknowledges_at_once = connection.address in self._stalling
+        connection.serve(sender, answer.contexts, answer.answer, pdu_bytes_max=self._pdu_bytes_max, now=now)
+        self._census.accepted(connection.address)
+        self._no_longer_half_made(connection)
+        self._poll.modify(connection.sock, _READ)
+        for name in answer.refused:
+            self._tell(
+                sender,
+                f"{name} is not accepted",
+                "Leave it out at the sender; the rest of the study is taken.",
+            )
+
+    def _hand_over(self, connection: Connection, size: int, sender: Sender, now: float) -> None:
+        sock = connection.sock
+        fd = sock.fileno()
+        self._poll.unregister(sock)
+        sock.setblocking(True)
+        if self._adopt(sock, sender):
+            del self._connections[fd]
+            self._no_longer_half_made(connection)
+            self._census.left(connection.address, was_established=False)
+            return
+        sock.setblocking(False)
+        self._poll.register(sock, _READ)
+        remedy = "Raise listener.unusual_associations_max, or turn extended negotiation off at the peer."
+        self._reject(connection, size, sender, REJECT_LIMIT, "too many unusual associations", remedy, now)
+
+    def _reject(
+        self,
+        connection: Connection,
+        size: int,
+        sender: Sender,
+        answer: tuple[int, int, int],
+        reason: str,
+        remedy: str,
+        now: float,
+    ) -> None:
+        connection.sock.recv(size)
+        self._tell(sender, reason, remedy)
+        connection.close_with(reject_pdu(*answer), now)
+        self._poll.modify(connection.sock, _READ)
+
+    def _tell(self, sender: Sender, reason: str, remedy: str) -> None:
+        if self._told >= REPORTS_PER_SWEEP:  # a flood of refusals must not become a flood of rows
+            return
+        self._told += 1
+        self._report(Refused(sender.calling_ae, sender.called_ae, sender.address, reason, remedy))
+
+    def _discard(self, connection: Connection, event: int) -> None:
+        """A connection that is closing: throw away what still comes, until the peer has seen the end."""
+        try:
+            if event & select.EPOLLOUT:
+                self._ready[connection] = None
+            elif not connection.sock.recv(1 << 16):
+                self._close(connection)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._close(connection)
+
+    def _commit(self) -> None:
+        waits = any(connection.awaits_commit for connection in self._ready)
+        self._intake.spool.commit()
+        if waits:
+            kill_points.reached("K4")
+        self._publish(self._intake.spool.committed)
+        self.submissions.committed()
+
+    def _deny_all(self) -> None:
+        """The disk failed: nothing that waits may be acknowledged; every peer that waits is told."""
+        now = time.monotonic()
+        for connection in list(self._connections.values()):
+            if connection.has_output:
+                connection.deny()
+                connection.close_with(abort_pdu(), now)
+                self._ready[connection] = None
+        self._flush_ready(now)
+
+    def _flush_ready(self, now: float) -> None:
+        ready, self._ready = self._ready, {}
+        for connection in ready:
+            if connection.sock.fileno() < 0:
+                continue
+            try:
+                done = connection.flush(now)
+                if done and connection.stage is Stage.CLOSING:
+                    connection.finish_output()
+                if done and connection in self._waiting_to_write:
+                    self._waiting_to_write.discard(connection)
+                    self._poll.modify(connection.sock, _READ)
+                elif not done and connection not in self._waiting_to_write:
+                    # Back-pressure: who does not read its answers is not read either.
+                    self._waiting_to_write.add(connection)
+                    self._poll.modify(connection.sock, select.EPOLLOUT)
+            except OSError:
+                self._close(connection)
+
+    def _sweep(self, now: float) -> None:
+        self._told = 0
+        for connection in list(self._connections.values()):
+            late = connection.pace.overdue(now, self._limits)
+            if late is not None:
+                if connection.stage is Stage.SERVING:
+                    self._log.info("association timed out", peer=connection.address, waited_for=late)
+                    connection.close_with(abort_pdu(), now)
+                    self._ready[connection] = None
+                else:
+                    self._close(connection)
+            elif connection.stage is Stage.SERVING:
+                if self._draining and not connection.is_inside_message and not connection.has_output:
+                    connection.close_with(abort_pdu(), now)
+                    self._ready[connection] = None
+                elif now - connection.pace.progressed_at > REST_SECONDS:
+                    connection.rest()
+        self._flush_ready(now)
+
+    def _no_longer_half_made(self, connection: Connection) -> None:
+        half_made = self._half_made[connection.address]
+        del half_made[connection]
+        if not half_made:
+            del self._half_made[connection.address]
+
+    def _close(self, connection: Connection) -> None:
+        fd = connection.sock.fileno()
+        if fd < 0:
+            return
+        connection.abandon()
+        self._connections.pop(fd, None)
+        self._ready.pop(connection, None)
+        self._paused.pop(connection, None)
+        self._waiting_to_write.discard(connection)
+        was_established = connection.pace.is_established
+        self._census.left(connection.address, was_established=was_established)
+        if not was_established:
+            self._no_longer_half_made(connection)
+        connection.sock.close()
+
+    def submit(self, submission: Submission) -> bool:
+        """Hand over an instance of another thread; False when there is no room for it."""
+        return self.submissions.submit(submission)

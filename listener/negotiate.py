@@ -1,0 +1,161 @@
+"""Answer an A-ASSOCIATE-RQ: plain proposals with pynetdicom's negotiation, unusual ones are for `unusual`.
+
+Plain is a request with nothing but a maximum length and the implementation's name in its user information:
+what scanners and PACS send. Answers are cached by the bytes of the request, since a sender repeats its own.
+"""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pydicom.uid import UID
+from pynetdicom.pdu import A_ASSOCIATE_AC
+from pynetdicom.pdu_primitives import (
+    A_ASSOCIATE,
+    ImplementationClassUIDNotification,
+    ImplementationVersionNameNotification,
+    MaximumLengthNotification,
+)
+from pynetdicom.presentation import PresentationContext, build_context, negotiate_as_acceptor
+
+from config.identity import IMPLEMENTATION_UID, IMPLEMENTATION_VERSION
+from listener.contexts import (
+    STORAGE_CLASSES,
+    TRANSFER_SYNTAXES,
+    VERIFICATION,
+    VERIFICATION_SYNTAXES,
+    name_of,
+)
+from listener.pdu import (
+    ABORT_INVALID,
+    REJECT_APPLICATION_CONTEXT,
+    AssociateRequest,
+    PeerError,
+    read_request,
+)
+
+CACHED_MAX = 256
+APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"  # PS3.7 annex A.2.1
+RESPONSE_BYTES_MAX = 512  # of any PDU we send on a plain association
+_PLAIN_USER_ITEMS = frozenset((0x51, 0x52, 0x55))  # maximum length, implementation UID, version name
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedContext:
+    """One accepted presentation context."""
+
+    abstract_syntax: str
+    transfer_syntax: str
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A plain proposal accepted: the A-ASSOCIATE-AC and what it agrees on.
+
+    `refused` names the SOP classes and transfer syntaxes that were proposed and are not taken.
+    """
+
+    answer: bytes
+    contexts: Mapping[int, AcceptedContext]
+    refused: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A proposal that no association can come of, with the A-ASSOCIATE-RJ to send."""
+
+    answer: tuple[int, int, int]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unusual:
+    """A proposal for `unusual`: role selection, user identity, extended negotiation and the like."""
+
+
+Negotiation = Accepted | Rejected | Unusual
+
+
+class Negotiator:
+    """Answers requests; the admission of the caller is not its business."""
+
+    def __init__(self, *, ae_title: str, pdu_bytes_max: int) -> None:
+        self._ae_title, self._pdu_bytes_max = ae_title, pdu_bytes_max
+        self._supported = supported_contexts()
+        self._cached: OrderedDict[bytes, Negotiation] = OrderedDict()
+
+    def answer(self, request: bytes) -> Negotiation:
+        """The answer to a whole A-ASSOCIATE-RQ. Raises `PeerError`."""
+        cached = self._cached.get(request)
+        if cached is not None:
+            self._cached.move_to_end(request)
+            return cached
+        found = self._negotiate(read_request(request))
+        self._cached[request] = found
+        if len(self._cached) > CACHED_MAX:
+            self._cached.popitem(last=False)
+        return found
+
+    def _negotiate(self, request: AssociateRequest) -> Negotiation:
+        if request.application_context != APPLICATION_CONTEXT:
+            return Rejected(REJECT_APPLICATION_CONTEXT, "the application context is not DICOM's")
+        small = 0 < request.pdu_bytes_max < RESPONSE_BYTES_MAX
+        if small or not request.user_items <= _PLAIN_USER_ITEMS:
+            return Unusual()
+        try:
+            proposed = [
+                _as_proposed(context.context_id, context.abstract_syntax, context.transfer_syntaxes)
+                for context in request.contexts
+            ]
+        except ValueError:  # pynetdicom's view of a UID
+            raise PeerError("a UID in an association request is none", abort_reason=ABORT_INVALID) from None
+        results, _ = negotiate_as_acceptor(proposed, self._supported)
+        accepted = {
+            context.context_id: AcceptedContext(str(context.abstract_syntax), str(context.transfer_syntax[0]))
+            for context in results
+            if context.result == 0 and context.context_id is not None
+        }
+        return Accepted(self._encode(request, results), accepted, _refused(request, accepted))
+
+    def _encode(self, request: AssociateRequest, results: list[PresentationContext]) -> bytes:
+        answer = A_ASSOCIATE()
+        answer.application_context_name = APPLICATION_CONTEXT
+        answer.calling_ae_title, answer.called_ae_title = request.calling_ae, request.called_ae
+        answer.result, answer.result_source = 0, 1
+        answer.presentation_context_definition_results_list = results
+        length = MaximumLengthNotification()
+        length.maximum_length_received = self._pdu_bytes_max
+        implementation = ImplementationClassUIDNotification()
+        implementation.implementation_class_uid = UID(IMPLEMENTATION_UID)
+        version = ImplementationVersionNameNotification()
+        version.implementation_version_name = IMPLEMENTATION_VERSION
+        answer.user_information = [length, implementation, version]
+        pdu = A_ASSOCIATE_AC()
+        pdu.from_primitive(answer)
+        return bytes(pdu.encode())
+
+
+def supported_contexts() -> list[PresentationContext]:
+    """Every SOP class we accept with its transfer syntaxes, in pynetdicom's form."""
+    storage = [build_context(uid, list(TRANSFER_SYNTAXES)) for uid in STORAGE_CLASSES]
+    return [*storage, build_context(VERIFICATION, list(VERIFICATION_SYNTAXES))]
+
+
+def _as_proposed(context_id: int, abstract: str, syntaxes: tuple[str, ...]) -> PresentationContext:
+    context = build_context(abstract, list(syntaxes))
+    context.context_id = context_id
+    return context
+
+
+def _refused(request: AssociateRequest, accepted: Mapping[int, AcceptedContext]) -> tuple[str, ...]:
+    """What was proposed and not accepted in any context, by name."""
+    served = {context.abstract_syntax for context in accepted.values()}
+    names = []
+    for context in request.contexts:
+        if context.context_id in accepted or context.abstract_syntax in served:
+            continue
+        name = name_of(context.abstract_syntax)
+        if context.abstract_syntax in STORAGE_CLASSES:
+            name += " in " + ", ".join(name_of(syntax) for syntax in context.transfer_syntaxes)
+        names.append(name)
+    return tuple(dict.fromkeys(names))

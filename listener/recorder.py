@@ -1,0 +1,259 @@
+"""The recorder: a process of its own that follows the spool's log, writes rows, and closes whole studies.
+
+It is off the acknowledgement path: the receiver never waits for it, and while the database is away it keeps
+trying and the log grows. Replay after a crash and the daily following are the same code: from the mark in the
+database to the committed end of the log. Why a process: its Python would take turns with the receiver's
+otherwise (docs/decisions/0005-spool-and-loop.md).
+"""
+
+import hashlib
+import os
+import select
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+
+from config import kill_points
+from config.errors import PrereadError
+from config.logs import configure, logger
+from config.settings import Settings
+from db.engine import Database, DatabaseUnavailable
+from db.intake import close_study, read_mark, receiving_studies, record_batch, refuse_association
+from db.records import Mark, ReceivedInstance, ReceivingStudy
+from db.segments import forget_retired, take_retired
+from db.spool import Replayed, replay
+from db.spool_records import segment_path
+from listener.attributes import received_instance
+from listener.completeness import Evidence, Partial, Patience, SeriesEvidence, WaitUntil, Whole, decide
+from listener.loop import Refused
+from listener.recorder_link import STORE, RecorderEnd
+
+BATCH_INSTANCES_MAX, BATCH_BYTES_MAX = 200, 64 << 20
+GATHER_SECONDS = 0.05  # let a burst become one transaction
+RETIRED_SECONDS = 30.0
+REFUSALS_MAX = 500  # kept while the database is away
+TROUBLE_SECONDS = (0.2, 5.0)  # first and longest wait while the database is away
+STOP_SECONDS = 5.0
+
+
+class Recorder:
+    """Follows the log of one spool into one database."""
+
+    def __init__(self, settings: Settings, db: Database, link: RecorderEnd) -> None:
+        self._settings, self._db, self._link = settings, db, link
+        self._patience = Patience.of(settings)
+        self._spool_folder = settings.spool_folder
+        self._mark: Mark | None = None
+        self._is_starting = True
+        self._look_at: float | None = 0.0  # when a study may be whole; None: none receives
+        self._retired_at = 0.0
+        self._trouble_seconds = 0.0
+        self._refused: deque[Refused] = deque(maxlen=REFUSALS_MAX)
+        self._log = logger("recorder")
+
+    def run(self) -> None:
+        """Work until the receiver says stop or is gone; what is committed by then is applied, if possible."""
+        stop_at: float | None = None
+        poll = select.poll()
+        poll.register(self._link.bell, select.POLLIN)
+        poll.register(self._link.socket, select.POLLIN)
+        while True:
+            self._link.answer_bell()
+            self._refused.extend(self._link.refusals())
+            self._attempt()
+            is_behind = self._is_behind()
+            if self._link.is_stopping:
+                stop_at = stop_at or time.monotonic() + STOP_SECONDS
+                if not is_behind or time.monotonic() > stop_at:
+                    return
+            if is_behind and not self._trouble_seconds:
+                continue
+            poll.poll(1000 * self._wait_seconds())
+            time.sleep(GATHER_SECONDS)
+
+    def _attempt(self) -> None:
+        """One round of work; a database that is away costs a wait, nothing else."""
+        try:
+            if self._is_starting:
+                self._start()
+            self._record_refusals()
+            self._apply_batch()
+            self._close_whole_studies()
+            self._offer_retired()
+        except DatabaseUnavailable as error:
+            if not self._trouble_seconds:
+                self._log.warning("database away, instances wait in the spool", reason=str(error))
+            self._trouble_seconds = min(
+                TROUBLE_SECONDS[1], max(TROUBLE_SECONDS[0], 2 * self._trouble_seconds)
+            )
+        else:
+            if self._trouble_seconds:
+                self._log.info("database is back")
+            self._trouble_seconds = 0.0
+
+    def _start(self) -> None:
+        if not self._db.schema_is_current():
+            self._db.migrate()
+        self._mark = read_mark(self._db, STORE)
+        committed = self._link.committed()
+        if self._mark and committed and _place(self._mark) > _place(committed):
+            raise PrereadError(
+                "the database knows a newer spool than the one in state_folder",
+                where=str(self._spool_folder),
+                remedy="Put the spool folder of this database back, or start with a new database.",
+            )
+        self._is_starting = False
+
+    def _is_behind(self) -> bool:
+        committed = self._link.committed()
+        return committed is not None and committed != self._mark
+
+    def _wait_seconds(self) -> float:
+        if self._trouble_seconds:
+            return self._trouble_seconds
+        until_look = RETIRED_SECONDS if self._look_at is None else self._look_at - time.time()
+        return min(max(0.0, until_look), RETIRED_SECONDS)
+
+    def _record_refusals(self) -> None:
+        while self._refused:
+            refuse_association(self._db, **asdict(self._refused[0]))
+            self._refused.popleft()
+
+    def _apply_batch(self) -> None:
+        """Record what lies between the mark and the committed end, at most one batch of it."""
+        committed = self._link.committed()
+        if committed is None or committed == self._mark:
+            return
+        batch: list[ReceivedInstance] = []
+        size, end = 0, committed
+        for item in replay(self._spool_folder, STORE, self._mark, until=committed):
+            kill_points.reached("K15")
+            batch.append(self._received(item))
+            size += item.location.length
+            if len(batch) == BATCH_INSTANCES_MAX or size >= BATCH_BYTES_MAX:
+                end = item.end
+                break
+        if batch:
+            self._record(batch, end)
+            self._look_at = 0.0
+        self._mark = end
+
+    def _received(self, item: Replayed) -> ReceivedInstance:
+        digest = hashlib.sha256()
+        for chunk in item.chunks():
+            digest.update(chunk)
+        return received_instance(
+            item.meta,
+            item.chunks(),
+            location=item.location,
+            sha256=digest.hexdigest(),
+            uid_root=self._settings.node.uid_root,
+        )
+
+    def _record(self, batch: Sequence[ReceivedInstance], end: Mark) -> None:
+        try:
+            outcome = record_batch(self._db, batch, end)
+        except DatabaseUnavailable:
+            raise
+        except Exception:  # noqa: BLE001 one instance that no table can hold must not keep all others out
+            self._log.exception("batch not recorded, its instances are tried one by one")
+            for item in batch:
+                self._record_alone(item)
+            record_batch(self._db, (), end)
+            return
+        self._log.info("recorded", new=outcome.new, repeated=outcome.repeated, conflicts=outcome.conflicts)
+
+    def _record_alone(self, item: ReceivedInstance) -> None:
+        try:
+            record_batch(self._db, (item,), None)
+        except DatabaseUnavailable:
+            raise
+        except Exception:  # noqa: BLE001 its attributes are what can be wrong; its UIDs were checked
+            self._log.exception("instance recorded without its attributes", sop_uid=item.sop_uid)
+            record_batch(self._db, (replace(item, attributes={}),), None)
+
+    def _close_whole_studies(self) -> None:
+        now = time.time()
+        if self._look_at is None or now < self._look_at:
+            return
+        if self._is_behind():
+            return
+        next_look: float | None = None
+        for study in receiving_studies(self._db):
+            decision = decide(_evidence(study), now, self._patience)
+            if isinstance(decision, WaitUntil):
+                next_look = decision.at if next_look is None else min(next_look, decision.at)
+            else:
+                self._close(study, decision)
+        self._look_at = next_look
+
+    def _close(self, receiving: ReceivingStudy, decision: Whole | Partial) -> None:
+        study = receiving.study
+        closed = close_study(
+            self._db,
+            study.id,
+            study.revision,
+            how=decision.how if isinstance(decision, Whole) else "timeout",
+            partial=isinstance(decision, Partial),
+            evidence_text=decision.because,
+            attempts_max=self._settings.worker.attempts_max,
+        )
+        if closed:
+            self._log.info(
+                "study closed", study_uid=study.study_uid, revision=study.revision, because=decision.because
+            )
+
+    def _offer_retired(self) -> None:
+        now = time.monotonic()
+        if now < self._retired_at:
+            return
+        self._retired_at = now + RETIRED_SECONDS
+        retired = take_retired(self._db, STORE)
+        folder = self._spool_folder / STORE
+        gone = [life for life in retired if not segment_path(folder, life[0]).exists()]
+        if gone:
+            forget_retired(self._db, STORE, gone)
+        left = [life for life in retired if life not in gone]
+        if left:
+            self._link.offer(left)
+
+
+def _place(mark: Mark) -> tuple[int, int]:
+    return (mark.epoch, mark.offset)
+
+
+def _evidence(receiving: ReceivingStudy) -> Evidence:
+    return Evidence(
+        source_ae=receiving.source_ae,
+        first_received_at=receiving.first_received_at,
+        last_received_at=receiving.last_received_at,
+        series=tuple(
+            SeriesEvidence(series.series_uid, series.modality, series.instances, series.last_received_at)
+            for series in receiving.series
+        ),
+    )
+
+
+def main() -> int:
+    """Run with the inherited descriptors as arguments and the settings as JSON on standard input."""
+    settings = Settings.model_validate_json(sys.stdin.read())
+    configure(level=settings.log.level, form=settings.log.form)
+    os.nice(5)  # receiving comes first
+    socket_fd, memory_fd, bell_fd = (int(argument) for argument in sys.argv[1:4])
+    link = RecorderEnd(socket_fd, memory_fd, bell_fd)
+    try:
+        db = Database.open(settings.database_url)
+        try:
+            Recorder(settings, db, link).run()
+        finally:
+            db.close()
+    except PrereadError as error:
+        logger("recorder").error("the recorder stopped", reason=str(error))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,190 @@
+"""Unusual proposals (role selection, user identity and the like) on a bounded number of pynetdicom threads.
+
+A socket comes here untouched, its A-ASSOCIATE-RQ still unread; the caller's admission is done. Instances take
+the same durable way as all others: they are submitted to the loop and answered after its commit. The guard
+below is the one seam over pynetdicom's private parts; tests/contract holds pynetdicom to what it relies on.
+"""
+
+import select
+import socket
+import threading
+import time
+from copy import deepcopy
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
+from pynetdicom import AE, evt
+from pynetdicom._globals import MODE_ACCEPTOR
+from pynetdicom.association import Association
+from pynetdicom.transport import AddressInformation, AssociationSocket
+
+from config.identity import IMPLEMENTATION_UID, IMPLEMENTATION_VERSION
+from config.logs import logger
+from listener.admission import OUT_OF_RESOURCES, SUCCESS, Refusal
+from listener.intake import Announced, Sender
+from listener.loop import Loop
+from listener.negotiate import supported_contexts
+from listener.submissions import Submission
+
+# pynetdicom keeps a message in memory: larger instances need a plain association, which streams.
+MESSAGE_BYTES_MAX = 256 << 20
+RECEIVE_BYTES = 64 << 10
+COMMIT_SECONDS_MAX = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class UnusualLimits:
+    """Bounds of these associations."""
+
+    associations_max: int
+    pdu_bytes_max: int
+    request_seconds: float
+    idle_seconds: float
+    stall_seconds: float
+
+
+class _GuardedSocket(AssociationSocket):
+    """pynetdicom's socket with a bound on each PDU, on each message, and on the time of each."""
+
+    def __init__(self, assoc: Association, client_socket: socket.socket, limits: UnusualLimits) -> None:
+        super().__init__(assoc, client_socket=client_socket)
+        self._limits, self._client = limits, client_socket
+        self.message_bytes = 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether something can be read; by poll, since select ends at descriptor 1024."""
+        if self.socket is None or not self._is_connected:
+            return False
+        poll = select.poll()
+        try:
+            poll.register(self.socket, select.POLLIN)
+            return bool(poll.poll(0))
+        except (OSError, ValueError):
+            self.event_queue.put("Evt17")
+            return False
+
+    def recv(self, nr_bytes: int) -> bytearray:
+        """`nr_bytes` or fewer at the end; OSError when a bound is broken, which ends the association."""
+        self.message_bytes += nr_bytes
+        if nr_bytes > self._limits.pdu_bytes_max or self.message_bytes > MESSAGE_BYTES_MAX:
+            raise ConnectionAbortedError("the peer exceeds a bound of this node")
+        ends_at = time.monotonic() + self._limits.stall_seconds
+        received = bytearray()
+        while len(received) < nr_bytes:
+            left = ends_at - time.monotonic()
+            if left <= 0:
+                raise TimeoutError("the peer stopped inside a PDU")
+            self._client.settimeout(left)
+            part = self._client.recv(min(nr_bytes - len(received), RECEIVE_BYTES))
+            if not part:
+                break
+            received += part
+        return received
+
+
+class _AdoptedAssociation(Association):
+    """An acceptor on a socket that somebody else accepted."""
+
+    def __init__(self, ae: AE, sock: socket.socket, limits: UnusualLimits, sender: Sender) -> None:
+        super().__init__(ae, MODE_ACCEPTOR)
+        self.guarded = _GuardedSocket(self, sock, limits)
+        self.sender = sender
+        self.set_socket(self.guarded)
+        self.dul.daemon = True  # a thread of a peer must not keep the process alive
+        self.acceptor.maximum_length = limits.pdu_bytes_max
+        self.acceptor.ae_title = ae.ae_title
+        self.acceptor.address_info = AddressInformation.from_tuple(sock.getsockname())
+        self.acceptor.implementation_class_uid = ae.implementation_class_uid
+        self.acceptor.implementation_version_name = ae.implementation_version_name
+        self.acceptor.supported_contexts = deepcopy(ae.supported_contexts)
+        self.requestor.address_info = AddressInformation.from_tuple(sock.getpeername())
+
+    def run_reactor(self) -> None:
+        """Serve until the association ends, then close its socket."""
+        try:
+            super().run_reactor()
+        finally:
+            self.guarded.close()
+
+
+class UnusualAssociations:
+    """Adopts sockets and serves them on threads of pynetdicom."""
+
+    def __init__(self, *, ae_title: str, limits: UnusualLimits) -> None:
+        self._limits = limits
+        self._ae = AE(ae_title=ae_title)
+        self._ae.implementation_class_uid = UID(IMPLEMENTATION_UID)
+        self._ae.implementation_version_name = IMPLEMENTATION_VERSION
+        self._ae.maximum_associations = 1 << 30  # counted here instead
+        self._ae.supported_contexts = supported_contexts()
+        self._ae.acse_timeout = limits.request_seconds
+        self._ae.dimse_timeout = limits.stall_seconds
+        self._ae.network_timeout = limits.idle_seconds
+        self._lock = threading.Lock()
+        self._live: list[_AdoptedAssociation] = []
+        self._loop: Loop | None = None
+
+    def serve_with(self, loop: Loop) -> None:
+        """Submit instances to this loop."""
+        self._loop = loop
+
+    def adopt(self, sock: socket.socket, sender: Sender) -> bool:
+        """Serve a socket whose request waits unread; False when all places are taken."""
+        with self._lock:
+            self._live = [association for association in self._live if association.is_alive()]
+            if len(self._live) >= self._limits.associations_max:
+                return False
+            association = _AdoptedAssociation(self._ae, sock, self._limits, sender)
+            association.bind(evt.EVT_C_ECHO, self._echo, [association])
+            association.bind(evt.EVT_C_STORE, self._store, [association])
+            self._live.append(association)
+        association.start()
+        return True
+
+    def close(self, seconds: float) -> None:
+        """Abort what is left; its threads end within `seconds` or with the process."""
+        with self._lock:
+            live, self._live = self._live, []
+        for association in live:
+            if association.is_established:
+                association.abort()
+            association.guarded.close()
+        ends_at = time.monotonic() + seconds
+        for association in live:
+            association.join(max(0.0, ends_at - time.monotonic()))
+
+    def _echo(self, _: evt.Event, association: _AdoptedAssociation) -> int:
+        association.guarded.message_bytes = 0
+        return SUCCESS
+
+    def _store(self, event: evt.Event, association: _AdoptedAssociation) -> Dataset:
+        association.guarded.message_bytes = 0
+        request: Any = event.request
+        dataset: BytesIO = request.DataSet
+        announced = Announced(
+            sop_class=str(request.AffectedSOPClassUID).encode("ascii", "replace"),
+            sop_instance=str(request.AffectedSOPInstanceUID).encode("ascii", "replace"),
+            abstract_syntax=str(event.context.abstract_syntax),
+            transfer_syntax=str(event.context.transfer_syntax),
+        )
+        submission = Submission(association.sender, announced, dataset.getvalue())
+        refusal: Refusal | None = Refusal(OUT_OF_RESOURCES, "too many instances wait for the disk")
+        if self._loop is not None and self._loop.submit(submission):
+            refusal = submission.wait(COMMIT_SECONDS_MAX)
+        if refusal is not None:
+            logger("listener").info(
+                "instance refused", peer=association.sender.address, status=f"{refusal.status:04X}"
+            )
+        return _status(refusal)
+
+
+def _status(refusal: Refusal | None) -> Dataset:
+    answer = Dataset()
+    answer.Status = SUCCESS if refusal is None else refusal.status
+    if refusal is not None:
+        answer.ErrorComment = refusal.comment[:64]
+    return answer
