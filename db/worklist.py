@@ -188,6 +188,12 @@ def study(db: Database, study_uid: str) -> StudyView | None:
         )
 
 
+def study_uid_of(db: Database, study_id: int) -> str | None:
+    """The UID of a study by the number that stands in addresses of the page; None: it is not here."""
+    with db.read() as conn:
+        return conn.execute(sa.select(STUDY.c.study_uid).where(STUDY.c.id == study_id)).scalar()
+
+
 def queue(db: Database, *, limit: int = 100) -> QueueView:
     """What runs, what waits and why, what failed or is parked, and who works."""
     workers = tuple(list_workers(db, seen_within_seconds=WORKER_SILENT_SECONDS))
