@@ -72,9 +72,9 @@ def claim_statement(
     return sa.update(table).where(table.c.id == first).values(values).returning(table)
 
 
-def promote_due(conn: sa.Connection, queue: Queue) -> int:
-    """Make rows ready whose time has come; an indexed probe when there is none."""
-    table, now = queue.table, database_of(conn).clock()
+def due_statement(queue: Queue, *, now: sa.ColumnElement[float]) -> sa.Update:
+    """Make ready what is due."""
+    table = queue.table
     due = (
         sa.select(table.c.id)
         .where(_is(queue, "queued"), queue.due.is_not(None), queue.due <= now)
@@ -82,7 +82,24 @@ def promote_due(conn: sa.Connection, queue: Queue) -> int:
         .limit(DUE_PER_CLAIM)
         .with_for_update(skip_locked=True)
     )
-    return conn.execute(sa.update(table).where(table.c.id.in_(due)).values({queue.due: None})).rowcount
+    return sa.update(table).where(table.c.id.in_(due)).values({queue.due: None})
+
+
+def lapsed_statement(queue: Queue, *, now: sa.ColumnElement[float]) -> sa.Select[Any]:
+    """The row whose lease ended longest ago."""
+    table = queue.table
+    return (
+        sa.select(table)
+        .where(_is(queue, queue.claimed), table.c.lease_until < now)
+        .order_by(table.c.lease_until)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+
+
+def promote_due(conn: sa.Connection, queue: Queue) -> int:
+    """Make rows ready whose time has come; an indexed probe when there is none."""
+    return conn.execute(due_statement(queue, now=database_of(conn).clock())).rowcount
 
 
 def claim_first(
@@ -127,15 +144,7 @@ def still_held(conn: sa.Connection, queue: Queue, row_id: int, fence: int, **val
 
 def first_lapsed(conn: sa.Connection, queue: Queue) -> sa.RowMapping | None:
     """The row whose lease ended longest ago, locked; None: all leases live."""
-    table = queue.table
-    query = (
-        sa.select(table)
-        .where(_is(queue, queue.claimed), table.c.lease_until < database_of(conn).clock())
-        .order_by(table.c.lease_until)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-    )
-    return conn.execute(query).mappings().first()
+    return conn.execute(lapsed_statement(queue, now=database_of(conn).clock())).mappings().first()
 
 
 def wait_seconds(

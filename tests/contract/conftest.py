@@ -177,5 +177,13 @@ class Life:
 
 
 @pytest.fixture
+def postgres_life(
+    postgres_url: str, clock: Clock, received: Received, open_database: Callable[..., Database]
+) -> Life:
+    """On Postgres alone."""
+    return Life(open_database(postgres_url, clock=clock), received)
+
+
+@pytest.fixture
 def life(db: Database, received: Received) -> Life:
     return Life(db, received)
