@@ -5,13 +5,14 @@ describe what the code no longer does.
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import typer
 import typer.main
 from pydantic import BaseModel
+from typer.core import TyperArgument, TyperGroup, TyperOption
 
 from config.settings import Branch, PeerSettings, Settings
 
@@ -86,25 +87,22 @@ def commands_page() -> str:
         "output; progress and messages go to standard error.\n"
     )
     root = typer.main.get_command(app)
-    context = typer.Context(root, info_name="preread")
-    for name, command, inner in _walk("preread", root, context):
-        usage = " ".join(command.collect_usage_pieces(inner))
+    for name, command, context in _walk("preread", root, typer.Context(root, info_name="preread")):
+        usage = " ".join(command.collect_usage_pieces(context))
         text += f"\n## `{name}`\n\n{(command.help or '').strip()}\n\n    {name} {usage}\n"
         rows = [
             f"- `{', '.join((*parameter.opts, *parameter.secondary_opts))}`: {parameter.help}"
             for parameter in command.params
-            if getattr(parameter, "help", None) and "--help" not in parameter.opts
+            if isinstance(parameter, TyperArgument | TyperOption) and parameter.help
         ]
         if rows:
             text += "\n" + "\n".join(rows) + "\n"
     return text
 
 
-def _walk(
-    name: str, command: "typer.core.TyperCommand | typer.core.TyperGroup", context: typer.Context
-) -> Iterator[tuple[str, "typer.core.TyperCommand | typer.core.TyperGroup", typer.Context]]:
+def _walk(name: str, command: Any, context: typer.Context) -> Iterator[tuple[str, Any, typer.Context]]:
     yield name, command, context
-    if isinstance(command, typer.core.TyperGroup):
+    if isinstance(command, TyperGroup):
         for word in command.list_commands(context):
             child = command.get_command(context, word)
             if child is not None and not child.hidden:
@@ -115,19 +113,48 @@ def _walk(
 
 def refusals_page() -> str:
     """Every coded reason of *not analysed*, with its sentence and remedy."""
-    from pipeline.reading.refusals import REFUSALS
+    from pipeline.reading.refusals import REASONS
 
-    rows = ["| code | what it says | remedy |", "| --- | --- | --- |"]
-    rows += [f"| `{code}` | {kind.sentence} | {kind.remedy} |" for code, kind in sorted(REFUSALS.items())]
+    rows = ["| code | when | what it says | remedy |", "| --- | --- | --- | --- |"]
+    rows += [
+        f"| `{code}` | {reason.meaning} | {reason.sentence} | {reason.remedy} |"
+        for code, reason in sorted(REASONS.items())
+    ]
     return (
         HEAD
         + (
             "# Why a study is not analysed\n\n"
             "Each reason is coded, kept on the job and shown on the page, in `--json` and, by setting, in a\n"
-            "small structured report. Words in braces are filled in.\n\n"
+            "small structured report. Words in braces are filled in. A package adds codes of its own for\n"
+            "what it is not made for; they stand in its `model.json`.\n\n"
         )
         + "\n".join(rows)
         + "\n"
+    )
+
+
+def conformance_page() -> str:
+    """The DICOM services, classes and transfer syntaxes of this node."""
+    from config.identity import IMPLEMENTATION_UID
+    from listener.contexts import IMAGE_CLASSES, OBJECT_CLASSES, TRANSFER_SYNTAXES, VERIFICATION
+
+    def table(names: Mapping[str, str]) -> str:
+        rows = ["| name | UID |", "| --- | --- |", *(f"| {name} | {uid} |" for uid, name in names.items())]
+        return "\n".join(rows) + "\n"
+
+    return (
+        HEAD
+        + (
+            "# Conformance\n\n"
+            f"Implementation class UID `{IMPLEMENTATION_UID}`. AE title, port and PDU size are settings.\n\n"
+            f"Services as SCP: Verification ({VERIFICATION}) and Storage of the classes below.\n"
+            "As SCU: Storage of Segmentation, structured report and Secondary Capture, and Verification\n"
+            "(`preread doctor`). Anything else is refused in the negotiation and listed among the refusals.\n"
+            "A C-STORE is answered 0x0000 only when the bytes and the record that finds them are synced.\n\n"
+        )
+        + f"## Images\n\nA model may read these.\n\n{table(IMAGE_CLASSES)}"
+        + f"\n## Other objects\n\nStored and shown, never the input of a model.\n\n{table(OBJECT_CLASSES)}"
+        + f"\n## Transfer syntaxes of all of them\n\n{table(TRANSFER_SYNTAXES)}"
     )
 
 
@@ -135,6 +162,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings_page,
     "commands.md": commands_page,
     "refusals.md": refusals_page,
+    "conformance.md": conformance_page,
 }
 
 
