@@ -74,7 +74,7 @@ def build_sr(
     references = [reference for source in repaired for reference in source.references]
     return _document(
         groups,
-        images=[_library_image(instance, source) for source in repaired for instance in source.instances],
+        images=[_library_image(instance) for source in repaired for instance in source.instances],
         evidence=[*evidence, *segmentations.values()],
         references=references,
         modality=repaired[0].modality,
@@ -385,16 +385,12 @@ def _drop_segment_beside_frame(item: Dataset) -> None:
         _drop_segment_beside_frame(child)
 
 
-def _library_image(instance: Dataset, source: RepairedSource) -> Dataset:
-    """An entry of the image library; geometry only where one plane describes the whole instance."""
-    is_multi_frame = any(
-        reference.frame_number is not None
-        for reference in source.references
-        if reference.sop_uid == instance.SOPInstanceUID
-    )
-    if source.is_placed and not is_multi_frame:
-        return instance
-    # The library asks cross-sectional and projection images for attributes that these do not have.
+def _library_image(instance: Dataset) -> Dataset:
+    """An entry of the image library: which image, its modality and size.
+
+    By modality highdicom adds a dozen items of geometry to each, which stand in the images already, and asks
+    2D images for attributes that they do not have; that was three quarters of the time and most of the size.
+    """
     return with_value(instance, "Modality", "OT")
 
 
