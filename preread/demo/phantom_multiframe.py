@@ -42,7 +42,7 @@ def enhanced_mr(
     moment = f"{dataset.StudyDate}{dataset.SeriesTime}"
     dataset.AcquisitionDateTime = moment
     dataset.AcquisitionDuration = 180.0
-    dataset.ImageType = ["DERIVED", "PRIMARY", "VOLUME", "NONE"]
+    dataset.ImageType = ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]
     dataset.PixelPresentation = "MONOCHROME"
     dataset.VolumetricProperties = "VOLUME"
     dataset.VolumeBasedCalculationTechnique = "NONE"
@@ -54,6 +54,21 @@ def enhanced_mr(
     dataset.KSpaceFiltering = "NONE"
     dataset.ApplicableSafetyStandardAgency = "IEC"
     dataset.PulseSequenceName = "SE_IR" if sequence == "FLAIR" else "SE"
+    dataset.MRAcquisitionType = "2D"
+    dataset.EchoPulseSequence = "SPIN"
+    dataset.MultipleSpinEcho = "YES" if sequence == "FLAIR" else "NO"
+    dataset.MultiPlanarExcitation = "NO"
+    dataset.PhaseContrast = "NO"
+    dataset.TimeOfFlightContrast = "NO"
+    dataset.SteadyStatePulseSequence = "NONE"
+    dataset.EchoPlanarPulseSequence = "NO"
+    dataset.SaturationRecovery = "NO"
+    dataset.SpectrallySelectedSuppression = "NONE"
+    dataset.OversamplingPhase = "NONE"
+    dataset.GeometryOfKSpaceTraversal = "RECTILINEAR"
+    dataset.RectilinearPhaseEncodeReordering = "LINEAR"
+    dataset.SegmentedKSpaceTraversal = "SINGLE"
+    dataset.NumberOfKSpaceTrajectories = 1
     dataset.BurnedInAnnotation = "NO"
     dataset.LossyImageCompression = "00"
     dataset.PresentationLUTShape = "INVERSE" if photometric == "MONOCHROME1" else "IDENTITY"
@@ -98,7 +113,7 @@ def _shared(header: SeriesHeader, plane: PlaneGeometry, sequence: str) -> Datase
     anatomy.AnatomicRegionSequence = Sequence([region])
     group.FrameAnatomySequence = Sequence([anatomy])
     frame_type = Dataset()
-    frame_type.FrameType = ["DERIVED", "PRIMARY", "VOLUME", "NONE"]
+    frame_type.FrameType = ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]
     frame_type.PixelPresentation = "MONOCHROME"
     frame_type.VolumetricProperties = "VOLUME"
     frame_type.VolumeBasedCalculationTechnique = "NONE"
@@ -115,11 +130,25 @@ def _shared(header: SeriesHeader, plane: PlaneGeometry, sequence: str) -> Datase
     echo = Dataset()
     echo.EffectiveEchoTime = 120.0 if sequence == "FLAIR" else 12.0
     group.MREchoSequence = Sequence([echo])
+    rate = Dataset()
+    rate.SpecificAbsorptionRateDefinition, rate.SpecificAbsorptionRateValue = "IEC_HEAD", 1.0
+    timing.SpecificAbsorptionRateSequence = Sequence([rate])
+    mode = Dataset()
+    mode.OperatingModeType, mode.OperatingMode = "STATIC FIELD", "IEC_NORMAL"
+    timing.OperatingModeSequence = Sequence([mode])
     modifier = Dataset()
+    modifier.FlowCompensation = "NONE"
+    modifier.Spoiling = "NONE"
+    modifier.T2Preparation = "NO"
+    modifier.SpectrallySelectedExcitation = "NONE"
+    modifier.SpatialPresaturation = "NONE"
+    modifier.PartialFourier = "NO"
+    modifier.ParallelAcquisition = "NO"
     modifier.InversionRecovery = "YES" if sequence == "FLAIR" else "NO"
     if sequence == "FLAIR":
         modifier.InversionTimes = 2300.0
     group.MRModifierSequence = Sequence([modifier])
+    _put_acquisition(group, plane)
     values = Dataset()
     values.RescaleIntercept, values.RescaleSlope, values.RescaleType = "0", "1", "US"
     group.PixelValueTransformationSequence = Sequence([values])
@@ -127,6 +156,41 @@ def _shared(header: SeriesHeader, plane: PlaneGeometry, sequence: str) -> Datase
     window.WindowCenter, window.WindowWidth = "500", "1000"
     group.FrameVOILUTSequence = Sequence([window])
     return group
+
+
+def _put_acquisition(group: Dataset, plane: PlaneGeometry) -> None:
+    """What an original image must say about coils, averages, and field of view (PS3.3 C.8.13.5)."""
+    imaging = Dataset()
+    imaging.MagnetizationTransfer = "NONE"
+    imaging.BloodSignalNulling = "NO"
+    imaging.Tagging = "NONE"
+    imaging.TransmitterFrequency = 63.9
+    imaging.PixelBandwidth = "150"
+    group.MRImagingModifierSequence = Sequence([imaging])
+    receive = Dataset()
+    receive.ReceiveCoilName = "HEAD"
+    receive.ReceiveCoilManufacturerName = "Phantom Works"
+    receive.ReceiveCoilType = "MULTICOIL"
+    receive.QuadratureReceiveCoil = "NO"
+    element = Dataset()
+    element.MultiCoilElementName, element.MultiCoilElementUsed = "1", "YES"
+    receive.MultiCoilDefinitionSequence = Sequence([element])
+    group.MRReceiveCoilSequence = Sequence([receive])
+    transmit = Dataset()
+    transmit.TransmitCoilName = "BODY"
+    transmit.TransmitCoilManufacturerName = "Phantom Works"
+    transmit.TransmitCoilType = "BODY"
+    group.MRTransmitCoilSequence = Sequence([transmit])
+    averages = Dataset()
+    averages.NumberOfAverages = "1"
+    group.MRAveragesSequence = Sequence([averages])
+    field = Dataset()
+    field.InPlanePhaseEncodingDirection = "ROW"
+    field.MRAcquisitionFrequencyEncodingSteps = plane.rows
+    field.MRAcquisitionPhaseEncodingStepsInPlane = plane.columns
+    field.PercentSampling = "100"
+    field.PercentPhaseFieldOfView = "100"
+    group.MRFOVGeometrySequence = Sequence([field])
 
 
 def _frame(plane: PlaneGeometry, slice_index: int, moment: str) -> Dataset:

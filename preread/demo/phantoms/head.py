@@ -64,15 +64,15 @@ def head_anatomy(
         to its top, as a technologist plans the stack to the head
     head_scale : 1.0 is 152 mm wide and 190 mm long
     """
-    size = head_scale if head_scale is not None else rng.uniform(0.92, 1.06)
+    size = head_scale if head_scale is not None else rng.uniform(0.98, 1.16)
     shape = HeadShape(
         half_width_mm=74.0 * size * rng.uniform(0.95, 1.05),
         half_length_mm=94.0 * size * rng.uniform(0.96, 1.04),
         egg=rng.uniform(0.02, 0.11),
-        scalp_mm=rng.uniform(3.8, 6.5),
-        skull_mm=rng.uniform(4.5, 7.0),
+        scalp_mm=rng.uniform(3.0, 6.0),
+        skull_mm=rng.uniform(3.0, 5.0),
         ventricle_scale=ventricle_scale if ventricle_scale is not None else rng.uniform(0.7, 1.35),
-        sulcus_width=sulcus_width if sulcus_width is not None else rng.uniform(0.5, 1.5),
+        sulcus_width=sulcus_width if sulcus_width is not None else rng.uniform(0.5, 1.3),
         rotation_rad=np.deg2rad(rotation_degrees if rotation_degrees is not None else rng.normal(0.0, 3.5)),
         pitch_rad=np.deg2rad(pitch_degrees if pitch_degrees is not None else rng.normal(0.0, 5.0)),
         shift_mm=(rng.normal(0.0, 3.0), rng.normal(0.0, 4.0)),
@@ -147,7 +147,7 @@ def flair_head(
         if white_matter_units is not None
         else rng.uniform(150.0, 900.0),
         noise=noise if noise is not None else rng.uniform(0.02, 0.07),
-        bias=bias if bias is not None else rng.uniform(0.03, 0.13),
+        bias=bias if bias is not None else rng.uniform(0.05, 0.16),
     )
     array = render_head(
         rng,

@@ -27,8 +27,8 @@ def paint_cerebrum(
     width = shape.sulcus_width
     tissue[cerebrum] = Tissue.WHITE
     # Distance to the nearest sheet of the folds, mm: the noise falls by about 1 in a fifth of a wavelength.
-    sheet = np.abs(_folds(rng, point, depth, wavelength_mm=19.0)) * 3.6
-    reach = np.clip(17.0 + 5.0 * noise(25.0), 8.0, 28.0)
+    sheet = np.abs(_folds(rng, point, depth, wavelength_mm=17.0)) * 3.3
+    reach = np.clip(19.0 + 6.0 * noise(25.0), 8.0, 32.0)
     fade = np.clip(1.0 - depth / reach, 0.0, 1.0)
     grey = (sheet < 3.4 * np.sqrt(fade)) | (depth < 3.0)
     tissue[cerebrum & grey] = Tissue.GREY

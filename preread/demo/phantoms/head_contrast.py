@@ -1,7 +1,7 @@
 """From the tissues of a head to what a scanner shows: brightness per sequence, bias, noise."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
@@ -30,20 +30,20 @@ def _table(**brightness: float) -> Mapping[Tissue, float]:
 FLAIR = HeadContrast(
     tissue=_table(
         air=0.0,
-        fat=2.1,
+        fat=2.3,
         skin=1.0,
-        bone=0.12,
+        bone=0.18,
         marrow=0.5,
-        fluid=0.2,
+        fluid=0.3,
         white=1.0,
-        grey=1.16,
-        deep_grey=1.1,
+        grey=1.2,
+        deep_grey=1.14,
         muscle=0.6,
         eye=0.2,
         rim=1.25,
     ),
     lesion=1.75,
-    lesion_core=1.45,
+    lesion_core=1.6,
 )
 T1 = HeadContrast(
     tissue=_table(
@@ -91,7 +91,7 @@ class Scanner:
     white_matter_units: float
     noise: float
     bias: float
-    blur_px: float = field(default=0.65)
+    blur_px: float = 0.95
 
 
 def render_head(
@@ -118,7 +118,7 @@ def render_head(
     clean = table[tissue]
     # Muscle, fat and marrow are streaky; brain varies slowly.
     texture = smooth_noise(rng, tissue.shape, (1.5, 5.0, 5.0))
-    amount = np.full(len(Tissue), 0.025, dtype=np.float32)
+    amount = np.full(len(Tissue), 0.04, dtype=np.float32)
     amount[[Tissue.FAT, Tissue.MUSCLE, Tissue.MARROW, Tissue.SKIN]] = 0.1
     clean = clean * (1.0 + amount[tissue] * texture)
     bright = contrast.lesion if lesion_contrast is None else lesion_contrast
@@ -127,7 +127,7 @@ def render_head(
     if contrast.lesion_rim:
         inner = inner + contrast.lesion_rim * np.exp(-(((core - 0.5) / 0.16) ** 2))
     clean = clean * (1.0 - lesion) + inner * lesion
-    clean = ndimage.gaussian_filter(clean, (0.3, scanner.blur_px, scanner.blur_px))
+    clean = ndimage.gaussian_filter(clean, (0.4, scanner.blur_px, scanner.blur_px))
     shading = smooth_noise(rng, tissue.shape, [max(n * 0.9, 2.0) for n in tissue.shape])
     clean = clean * np.exp(scanner.bias * np.clip(shading, -2.0, 2.0))
     # Magnitude images are Rician: noise also in air, and never negative.

@@ -41,9 +41,9 @@ def head_tissues(
         return smooth_noise(rng, point[0].shape, [wavelength_mm / s for s in sample_mm])
 
     x, y, z = _posed(point, shape)
-    x, y = x + 1.5 * noise(30.0), y + 1.5 * noise(30.0)
+    x, y = x + 1.5 * noise(45.0), y + 1.5 * noise(45.0)
     point = (x, y, z)
-    depth = _outer_depth(point, shape, noise(60.0))
+    depth = _outer_depth(point, shape, noise(90.0))
     inside = depth > 0
     tissue = np.zeros(x.shape, dtype=np.uint8)
     tissue[inside] = Tissue.FAT
