@@ -8,6 +8,7 @@ pixels, prediction, measured findings, result objects. Every way out is result o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from models.manifest import ModelInput
 from models.memory import TooLarge
@@ -20,6 +21,9 @@ from pipeline.reading.selection import Considered, Selection, select
 from pipeline.reading.source_series import SourceSeries
 from pipeline.reading.study_series import ReadBytes, series_headers
 from pipeline.reading.study_sources import read_images, read_volume, stack_of
+
+# Reasons that no model has a part in.
+_OF_THE_OBJECTS: Final = frozenset({"NOT-AN-IMAGE", "OWN-RESULT", "HEADER-UNREADABLE", "TOO-LARGE"})
 
 SetStage = Callable[[str], None]
 """Says what the job is doing, for the page."""
@@ -107,11 +111,12 @@ def _choice(model: str, candidate: Considered, refusal: Refusal | None) -> Serie
 
 
 def _why_nothing(selections: Sequence[Selection], series: int) -> Refusal:
-    """One reason for the whole study: the one they all share, or the reasons of each model."""
+    """One reason for the whole study: what is wrong with its objects, or the reasons of each model."""
     refusals = [c.refusal for selection in selections for c in selection.considered if c.refusal]
-    if refusals and len({refusal.code for refusal in refusals}) == 1 and series == 1:
+    codes = {refusal.code for refusal in refusals}
+    if refusals and len(codes) == 1 and codes <= _OF_THE_OBJECTS:
         return refusals[0]
-    if {refusal.code for refusal in refusals} <= {"NOT-AN-IMAGE", "OWN-RESULT"}:
+    if codes <= {"NOT-AN-IMAGE", "OWN-RESULT"}:
         return refuse("NOT-AN-IMAGE", what="The study", kinds="reports, segmentations or results")
     reasons = dict.fromkeys(
         f"{selection.model}: {considered.refusal.sentence.rstrip('.')}"

@@ -1,0 +1,33 @@
+"""Small packages, made once, and a fresh node on SQLite for each test."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from pipeline_node import BRAIN, BREAST, Node, make_node, write_package
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> Iterator[None]:
+    """Small networks gain nothing from threads, and the machine that runs the tests may be busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both models with networks that know nothing."""
+    folder = tmp_path_factory.mktemp("packages")
+    for model in (BRAIN, BREAST):
+        write_package(folder / model, model)
+    return folder
+
+
+@pytest.fixture
+def node(tmp_path: Path, sqlite_url: str, packages: Path) -> Iterator[Node]:
+    made = make_node(tmp_path, sqlite_url, packages=packages)
+    yield made
+    made.close()
