@@ -11,8 +11,10 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from db.engine import Database
+from db.tables import METADATA
 
 _START_SECONDS = 60.0
 
@@ -79,12 +81,18 @@ class PostgresServer:
         """SQLAlchemy's URL for a database of the cluster."""
         return f"postgresql+psycopg://preread@/{name}?host={self._folder}"
 
-    def create(self, template: str = "template1") -> str:
-        """A new database, a copy of `template`; returns its name."""
+    def create(self) -> str:
+        """A new, empty database; returns its name."""
         name = f"test_{next(self._numbers)}"
         with psycopg.connect(self.dsn("postgres"), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")  # type: ignore[arg-type]
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         return name
+
+    def empty(self, name: str) -> None:
+        """Delete all rows of a database, quicker than making another one."""
+        everything = sql.SQL(", ").join(sql.Identifier(table.name) for table in METADATA.sorted_tables)
+        with psycopg.connect(self.dsn(name), options="-c lock_timeout=20s") as connection:
+            connection.execute(sql.SQL("TRUNCATE {} RESTART IDENTITY").format(everything))
 
     def stop(self) -> None:
         """Fast shutdown."""
@@ -104,7 +112,7 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture(scope="session")
-def _postgres_template(postgres_server: PostgresServer) -> str:
+def _migrated_postgres(postgres_server: PostgresServer) -> str:
     name = postgres_server.create()
     database = Database.open(postgres_server.url(name))
     database.migrate()
@@ -113,9 +121,10 @@ def _postgres_template(postgres_server: PostgresServer) -> str:
 
 
 @pytest.fixture
-def postgres_url(postgres_server: PostgresServer, _postgres_template: str) -> str:
-    """A fresh Postgres database with all tables."""
-    return postgres_server.url(postgres_server.create(_postgres_template))
+def postgres_url(postgres_server: PostgresServer, _migrated_postgres: str) -> str:
+    """A Postgres database with all tables and no rows."""
+    postgres_server.empty(_migrated_postgres)
+    return postgres_server.url(_migrated_postgres)
 
 
 @pytest.fixture(scope="session")
