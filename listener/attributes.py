@@ -118,6 +118,8 @@ def _attributes(found: Mapping[int, bytes]) -> dict[str, str]:
     for tag, keyword in _TEXT_TAGS.items():
         if tag in found:
             text = _decoded(found[tag], encodings).strip(" \0")
+            if keyword == "PatientName":
+                text = text.rstrip("^= ")  # empty groups and components at the end (PS3.5 6.2.1)
             attributes[keyword] = "".join(c for c in text if c.isprintable())
     for tag, keyword in _NUMBER_TAGS.items():
         if len(found.get(tag, b"")) == 2:
@@ -131,7 +133,7 @@ def _encodings(value: bytes) -> list[str]:
         warnings.simplefilter("ignore")
         try:
             return list(convert_encodings(names))
-        except LookupError:
+        except (LookupError, ValueError):
             return ["iso8859"]
 
 

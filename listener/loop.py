@@ -278,11 +278,11 @@ class Loop:
         self._census.accepted(connection.address)
         self._no_longer_half_made(connection)
         self._poll.modify(connection.sock, _READ)
-        for name in answer.refused:
+        if answer.refused:
+            # One line, not one per class: many senders propose everything they know and send little of it.
+            reason = f"proposed and not accepted ({len(answer.refused)}): {'; '.join(answer.refused)}"
             self._tell(
-                sender,
-                f"{name} is not accepted",
-                "Leave it out at the sender; the rest of the study is taken.",
+                sender, reason, "Nothing to do, unless the peer is to send these: they are not stored."
             )
 
     def _hand_over(self, connection: Connection, size: int, sender: Sender, now: float) -> None:
