@@ -83,7 +83,6 @@ STORAGE_CLASSES: Mapping[str, str] = {**IMAGE_CLASSES, **OBJECT_CLASSES}
 IMPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2"
 EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 
-# In our order of preference within one presentation context: what needs no decoder comes first.
 TRANSFER_SYNTAXES: Mapping[str, str] = {
     EXPLICIT_VR_LITTLE_ENDIAN: "Explicit VR Little Endian",
     IMPLICIT_VR_LITTLE_ENDIAN: "Implicit VR Little Endian",

@@ -20,6 +20,8 @@ from pynetdicom.presentation import PresentationContext, build_context, negotiat
 
 from config.identity import IMPLEMENTATION_UID, IMPLEMENTATION_VERSION
 from listener.contexts import (
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
     STORAGE_CLASSES,
     TRANSFER_SYNTAXES,
     VERIFICATION,
@@ -31,6 +33,7 @@ from listener.pdu import (
     REJECT_APPLICATION_CONTEXT,
     AssociateRequest,
     PeerError,
+    ProposedContext,
     read_request,
 )
 
@@ -81,7 +84,7 @@ class Negotiator:
 
     def __init__(self, *, ae_title: str, pdu_bytes_max: int) -> None:
         self._ae_title, self._pdu_bytes_max = ae_title, pdu_bytes_max
-        self._supported = supported_contexts()
+        self._supported = {str(context.abstract_syntax): context for context in supported_contexts()}
         self._cached: OrderedDict[bytes, Negotiation] = OrderedDict()
 
     def answer(self, request: bytes) -> Negotiation:
@@ -103,19 +106,32 @@ class Negotiator:
         if small or not request.user_items <= _PLAIN_USER_ITEMS:
             return Unusual()
         try:
-            proposed = [
-                _as_proposed(context.context_id, context.abstract_syntax, context.transfer_syntaxes)
-                for context in request.contexts
-            ]
+            results = [self._result(context) for context in request.contexts]
         except ValueError:  # pynetdicom's view of a UID
             raise PeerError("a UID in an association request is none", abort_reason=ABORT_INVALID) from None
-        results, _ = negotiate_as_acceptor(proposed, self._supported)
         accepted = {
             context.context_id: AcceptedContext(str(context.abstract_syntax), str(context.transfer_syntax[0]))
             for context in results
             if context.result == 0 and context.context_id is not None
         }
         return Accepted(self._encode(request, results), accepted, _refused(request, accepted))
+
+    def _result(self, proposed: ProposedContext) -> PresentationContext:
+        """Accept the peer's first transfer syntax that we know: most likely how the object is kept there.
+
+        Of the two native ones it is the explicit one, in which private elements keep their VR.
+        """
+        context = build_context(proposed.abstract_syntax, list(proposed.transfer_syntaxes))
+        context.context_id = proposed.context_id
+        known = [syntax for syntax in proposed.transfer_syntaxes if syntax in TRANSFER_SYNTAXES]
+        if known[:1] == [IMPLICIT_VR_LITTLE_ENDIAN] and EXPLICIT_VR_LITTLE_ENDIAN in known:
+            known = [EXPLICIT_VR_LITTLE_ENDIAN]
+        ours = self._supported.get(proposed.abstract_syntax)
+        wanted = [syntax for syntax in known if ours and syntax in ours.transfer_syntax]
+        supported = (
+            [build_context(proposed.abstract_syntax, wanted)] if wanted else list(self._supported.values())
+        )
+        return negotiate_as_acceptor([context], supported)[0][0]
 
     def _encode(self, request: AssociateRequest, results: list[PresentationContext]) -> bytes:
         answer = A_ASSOCIATE()
@@ -139,12 +155,6 @@ def supported_contexts() -> list[PresentationContext]:
     """Every SOP class we accept with its transfer syntaxes, in pynetdicom's form."""
     storage = [build_context(uid, list(TRANSFER_SYNTAXES)) for uid in STORAGE_CLASSES]
     return [*storage, build_context(VERIFICATION, list(VERIFICATION_SYNTAXES))]
-
-
-def _as_proposed(context_id: int, abstract: str, syntaxes: tuple[str, ...]) -> PresentationContext:
-    context = build_context(abstract, list(syntaxes))
-    context.context_id = context_id
-    return context
 
 
 def _refused(request: AssociateRequest, accepted: Mapping[int, AcceptedContext]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ not touched. SIGTERM drains: no new connections, messages under way get 5 s, the
 
 import gc
 import ipaddress
+import os
 import resource
 import signal
 import socket
@@ -166,7 +167,9 @@ class RecorderProcess:
     def _start(self) -> subprocess.Popen[bytes]:
         descriptors = self._link.inherited
         process = subprocess.Popen(
-            [sys.executable, "-m", "listener.recorder", *map(str, descriptors)],
+            # -P: a folder named like one of our packages must not be taken for it.
+            [sys.executable, "-P", "-m", "listener.recorder", *map(str, descriptors)],
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])},
             stdin=subprocess.PIPE,
             pass_fds=descriptors,
             start_new_session=True,  # a terminal's Ctrl-C is ours; the recorder ends when we say so

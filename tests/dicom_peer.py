@@ -195,6 +195,7 @@ class Peer:
     def associate(self, request: bytes | None = None) -> Self:
         answer = self.send(request or associate_request()).receive()
         if answer[0] != 2:
+            self.close()
             raise Refused(answer)
         return self
 

@@ -34,19 +34,28 @@ def accepted(negotiator: Negotiator, contexts: bytes) -> Accepted:
     return answer
 
 
-@pytest.mark.parametrize("abstract", sorted(STORAGE_CLASSES))
-def test_every_storage_class_is_accepted_in_every_transfer_syntax(
-    negotiator: Negotiator, abstract: str
+def test_every_storage_class_is_accepted_in_every_transfer_syntax(negotiator: Negotiator) -> None:
+    for abstract in STORAGE_CLASSES:
+        contexts = b"".join(context(2 * n + 1, abstract, ts) for n, ts in enumerate(TRANSFER_SYNTAXES))
+        answer = accepted(negotiator, contexts)
+        assert [c.transfer_syntax for c in answer.contexts.values()] == list(TRANSFER_SYNTAXES), abstract
+        assert answer.refused == ()
+
+
+@pytest.mark.parametrize(
+    ("proposed", "taken"),
+    [
+        ((JPEG_BASELINE, IMPLICIT, EXPLICIT), JPEG_BASELINE),
+        ((IMPLICIT, EXPLICIT, JPEG_BASELINE), EXPLICIT),
+        ((DEFLATED, IMPLICIT), IMPLICIT),
+        ((EXPLICIT, JPEG_BASELINE), EXPLICIT),
+    ],
+)
+def test_first_syntax_of_the_peer_is_taken_and_explicit_rather_than_implicit(
+    negotiator: Negotiator, proposed: tuple[str, ...], taken: str
 ) -> None:
-    contexts = b"".join(context(2 * n + 1, abstract, ts) for n, ts in enumerate(TRANSFER_SYNTAXES))
-    answer = accepted(negotiator, contexts)
-    assert [c.transfer_syntax for c in answer.contexts.values()] == list(TRANSFER_SYNTAXES)
-    assert answer.refused == ()
-
-
-def test_native_syntax_is_preferred_within_one_context(negotiator: Negotiator) -> None:
-    answer = accepted(negotiator, context(1, CT, JPEG_BASELINE, IMPLICIT, EXPLICIT))
-    assert answer.contexts[1].transfer_syntax == EXPLICIT
+    answer = accepted(negotiator, context(1, CT, *proposed))
+    assert answer.contexts[1].transfer_syntax == taken
 
 
 def test_other_classes_and_syntaxes_are_refused_by_name(negotiator: Negotiator) -> None:
