@@ -1,14 +1,18 @@
 """Which series a package reads: conditions on DICOM attributes as data. Who reads headers evaluates them.
 
 Meaning, for the evaluator (pipeline.reading.selection):
-- An attribute is named by its DICOM keyword. Texts are compared stripped and without case. Of an attribute with
+- An attribute is named by its DICOM keyword. Texts are compared stripped and without case. Of an attribute
+with
   several values one that fits is enough. An absent or empty attribute is unknown.
 - `equals`, `in`: the value, or one of the values. `matches`: a regular expression found anywhere in the text.
   `between`: a number from low to high, both included. `exists`: true when known, false when unknown.
-  `within_angle`: degrees between the slice normal and the axis named by `attribute` (axial, coronal, sagittal).
-- `unknown` says what an unknown attribute means: refuse (the condition fails) or accept (it holds). `exists` never
+  `within_angle`: degrees between the slice normal and the axis named by `attribute` (axial, coronal,
+  sagittal).
+- `unknown` says what an unknown attribute means: refuse (the condition fails) or accept (it holds). `exists`
+never
   meets it.
-- A series is taken when every condition of `all` holds, in every group of `any` at least one option holds with all
+- A series is taken when every condition of `all` holds, in every group of `any` at least one option holds
+with all
   its conditions, and no condition of `none` holds. The first failure's code and sentence are the reason.
 - Series that are taken are ranked by the sum of the weights of the `prefer` rules that hold.
 """
@@ -42,7 +46,9 @@ class Test(Strict):
         value = self.value
         fits = {
             "equals": isinstance(value, str | float) and not isinstance(value, bool),
-            "in": isinstance(value, tuple) and all(isinstance(item, str) for item in value) and len(value) > 0,
+            "in": isinstance(value, tuple)
+            and all(isinstance(item, str) for item in value)
+            and len(value) > 0,
             "matches": isinstance(value, str),
             "between": isinstance(value, tuple)
             and len(value) == 2
@@ -58,7 +64,9 @@ class Test(Strict):
             try:
                 re.compile(value)
             except re.error as error:
-                raise ValueError(f"{self.attribute} matches: {value!r} is no regular expression: {error}") from error
+                raise ValueError(
+                    f"{self.attribute} matches: {value!r} is no regular expression: {error}"
+                ) from error
         return self
 
 

@@ -1,7 +1,7 @@
 """The text of a package, `model.json`, as frozen types: format preread-model/1.
 
-What a model reads, how it computes, what its findings are called, how well it did and what it must not be used for.
-Unknown keys are refused. `models/package.schema.json` is generated from here.
+What a model reads, how it computes, what its findings are called, how well it did and what it must not be
+used for. Unknown keys are refused. `models/package.schema.json` is generated from here.
 """
 
 from __future__ import annotations
@@ -112,7 +112,9 @@ class Evaluation(Strict):
 
     dataset: Text
     split_sha256: Sha256
-    subset: Literal["scored", "frozen"]  # frozen: the small part of the scored fold that is checked on every change
+    subset: Literal[
+        "scored", "frozen"
+    ]  # frozen: the small part of the scored fold that is checked on every change
     metric: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
     value: float
     ci95: tuple[float, float]
@@ -216,7 +218,9 @@ class Manifest(Strict):
             raise ValueError("task.kind and findings.classes disagree about classes")
         for step in self.postprocess:
             if isinstance(step, ImageGate) and step.class_name not in classes:
-                raise ValueError(f"image_gate names the class {step.class_name!r}, which the model does not have")
+                raise ValueError(
+                    f"image_gate names the class {step.class_name!r}, which the model does not have"
+                )
         paths = [item.path for item in self.files]
         if len(set(paths)) != len(paths):
             raise ValueError("files lists a path twice")

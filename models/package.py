@@ -1,7 +1,8 @@
-"""Read and check a model package: a folder with model.json, weights, card and golden case. No code inside, no torch.
+"""Read and check a model package: a folder with model.json, weights, card and golden case. No code inside, no
+torch.
 
-A package is refused by name of what is wrong: format, schema, a missing, changed or unlisted file. The weights'
-names and shapes are compared with the declared network when a Predictor is made.
+A package is refused by name of what is wrong: format, schema, a missing, changed or unlisted file. The
+weights' names and shapes are compared with the declared network when a Predictor is made.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ class PackageError(PrereadError):
 
 @dataclass(frozen=True)
 class Package:
-    """A checked package. `digest` is the sha256 of the canonical JSON of model.json, which holds all checksums."""
+    """A checked package. `digest` is the sha256 of the canonical JSON of model.json, which holds all
+    checksums.
+    """
 
     manifest: Manifest
     folder: Path
@@ -65,7 +68,9 @@ def load_package(folder: Path) -> Package:
     """
     path = folder / MANIFEST_NAME
     if not path.is_file():
-        raise PackageError(f"no {MANIFEST_NAME}", where=str(folder), remedy="Give the folder of a model package.")
+        raise PackageError(
+            f"no {MANIFEST_NAME}", where=str(folder), remedy="Give the folder of a model package."
+        )
     if path.stat().st_size > MANIFEST_BYTES_MAX:
         raise PackageError(f"larger than {MANIFEST_BYTES_MAX} bytes", where=str(path), remedy=REINSTALL)
     try:
@@ -112,7 +117,9 @@ def check_files(manifest: Manifest, folder: Path) -> None:
             raise PackageError(f"{name} is a link", where=str(folder), remedy=REINSTALL)
         if path.is_file() and name not in listed:
             raise PackageError(
-                f"{name} is not listed in {MANIFEST_NAME}", where=str(folder), remedy="Remove it or " + REINSTALL
+                f"{name} is not listed in {MANIFEST_NAME}",
+                where=str(folder),
+                remedy="Remove it or " + REINSTALL,
             )
     for item in manifest.files:
         path = folder / item.path
@@ -132,7 +139,9 @@ def list_packages(folders: Iterable[Path]) -> list[PackageListing]:
     for folder in folders:
         if not folder.is_dir():
             continue
-        for candidate in sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] not in "._"):
+        for candidate in sorted(
+            path for path in folder.iterdir() if path.is_dir() and path.name[0] not in "._"
+        ):
             try:
                 listings.append(PackageListing(candidate, load_package(candidate), None))
             except PackageError as error:
@@ -142,7 +151,9 @@ def list_packages(folders: Iterable[Path]) -> list[PackageListing]:
 
 def canonical_json(content: Any) -> bytes:
     """One spelling of a JSON value: sorted keys, no spaces, UTF-8."""
-    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return json.dumps(
+        content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
 
 
 def digest_of(content: Any) -> str:

@@ -50,7 +50,7 @@ def postprocess(
     notes: list[str] = []
     for step in steps:
         if isinstance(step, Threshold):
-            mask = probability >= step.probability
+            mask = probability >= threshold_of(probability, step)
             continue
         if mask is None:
             raise ValueError("post-processing must begin with a threshold")
@@ -66,9 +66,9 @@ def postprocess(
             case ImageGate():
                 if class_scores is None:
                     raise ValueError("image_gate needs class scores, the network gave none")
-                if top_class(class_scores) == step.class_name and mask.any():
+                if chosen_class(class_scores, steps) == step.class_name and mask.any():
                     notes.append(
-                        f"The map shows a region of {int(mask.sum())} pixels, but the likeliest class is "
+                        f"The map shows a region of {int(mask.sum())} pixels, but the image is classed "
                         f"{step.class_name}; it is not drawn."
                     )
                     mask = np.zeros_like(mask)
@@ -78,9 +78,21 @@ def postprocess(
     return Lesions(labels, scores, tuple(notes))
 
 
-def top_class(scores: Mapping[str, float]) -> str:
-    """The likeliest class; the first of equals."""
-    return max(scores, key=lambda name: scores[name])
+def threshold_of(probability: NDArray[np.float32], step: Threshold) -> float:
+    """The threshold of one map."""
+    if step.of_peak is None:
+        return step.probability
+    return max(step.floor, min(step.probability, step.of_peak * float(probability.max())))
+
+
+def chosen_class(scores: Mapping[str, float], steps: Sequence[PostprocessStep]) -> str:
+    """The likeliest class (the first of equals), or what an image gate with a probability says instead."""
+    gate = next((step for step in steps if isinstance(step, ImageGate)), None)
+    if gate is None or gate.probability is None:
+        return max(scores, key=lambda name: scores[name])
+    if scores[gate.class_name] >= gate.probability:
+        return gate.class_name
+    return max((name for name in scores if name != gate.class_name), key=lambda name: scores[name])
 
 
 def components_kept_by_size(
@@ -93,7 +105,7 @@ def components_kept_by_size(
         if voxel_ml is None:
             raise ValueError("min_component in mL needs a volume with known spacing")
         return np.asarray(voxels * voxel_ml >= step.minimum_ml)
-    assert step.minimum_share is not None  # noqa: S101  # the step's own validator
+    assert step.minimum_share is not None  # the step's own validator
     return np.asarray(voxels >= step.minimum_share * mask[0].size)
 
 

@@ -1,7 +1,7 @@
 """A package at work: volume in, probabilities, numbered lesions and class scores out, on the source grid.
 
-The weights are compared with the declared network, name by name and shape by shape, before anything runs. The golden
-case of the package shows that this machine computes what the package's maker computed.
+The weights are compared with the declared network, name by name and shape by shape, before anything runs. The
+golden case of the package shows that this machine computes what the package's maker computed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from models.memory import TooLarge, free_bytes
 from models.networks.building import build_network
 from models.networks.unet import EffNetLite0UNet
 from models.package import REINSTALL, Package, PackageError
-from models.postprocess import Labels, postprocess, top_class
+from models.postprocess import Labels, chosen_class, postprocess
 from models.preprocess import network_input, prepare
 from models.resample import FloatArray
 from models.volume import Volume
@@ -37,7 +37,7 @@ class Prediction:
     labels : 0 background, 1 .. n one connected lesion each, the largest first
     lesion_scores : mean probability of each lesion
     class_scores : by class name, summing to 1; None for a model without classes
-    class_name : the likeliest class
+    class_name : the likeliest class, or what the package's image gate says
     notes : sentences a reader should see
     """
 
@@ -83,7 +83,9 @@ class Predictor:
             torch.set_num_threads(threads)
         name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         if name not in package.manifest.runtime.devices:
-            raise PackageError(f"does not run on {name}", where=package.manifest.id, remedy="Set device to cpu.")
+            raise PackageError(
+                f"does not run on {name}", where=package.manifest.id, remedy="Set device to cpu."
+            )
         self.package = package
         self.device = torch.device(name)
         network = build_network(package.manifest.network)
@@ -114,9 +116,11 @@ class Predictor:
                 item.name: float(value)
                 for item, value in zip(manifest.findings.classes, class_probabilities, strict=True)
             }
-        lesions = postprocess(probability, manifest.postprocess, voxel_ml=volume.voxel_ml, class_scores=scores)
+        lesions = postprocess(
+            probability, manifest.postprocess, voxel_ml=volume.voxel_ml, class_scores=scores
+        )
         notes = list(lesions.notes)
-        name = top_class(scores) if scores is not None else None
+        name = chosen_class(scores, manifest.postprocess) if scores is not None else None
         if name is not None and not lesions.labels.any() and not self._is_negative(name):
             notes.append(f"The image is classed {name}, but no outline reached the threshold.")
         return Prediction(probability, lesions.labels, lesions.scores, scores, name, tuple(notes))
@@ -128,7 +132,8 @@ class Predictor:
         found = self.predict(volume)
         difference = float(np.abs(found.probability - probability).max())
         class_difference = max(
-            (abs(score - class_scores[name]) for name, score in (found.class_scores or {}).items()), default=0.0
+            (abs(score - class_scores[name]) for name, score in (found.class_scores or {}).items()),
+            default=0.0,
         )
         lesions = int(found.labels.max())
         faults = []
@@ -168,7 +173,9 @@ class Predictor:
         return torch.sigmoid(maps.lesion.float()), scores
 
     def _is_negative(self, class_name: str) -> bool:
-        return any(item.negative for item in self.package.manifest.findings.classes if item.name == class_name)
+        return any(
+            item.negative for item in self.package.manifest.findings.classes if item.name == class_name
+        )
 
     def _check_source_memory(self, volume: Volume) -> None:
         memory = self.package.manifest.runtime.memory
@@ -231,9 +238,13 @@ def read_golden(package: Package) -> tuple[Volume, FloatArray, dict[str, float]]
             arrays: dict[str, NDArray[Any]] = {key: stored[key] for key in stored.files}
         with np.load(package.path("golden_out"), allow_pickle=False) as stored:
             probability = stored["probability"].astype(np.float32)
-            scores = [float(value) for value in stored["class_scores"]] if "class_scores" in stored.files else []
+            scores = (
+                [float(value) for value in stored["class_scores"]] if "class_scores" in stored.files else []
+            )
     except (ValueError, KeyError, OSError) as error:
-        raise PackageError(f"golden case is not readable: {error}", where=str(package.folder), remedy=REINSTALL) from error
+        raise PackageError(
+            f"golden case is not readable: {error}", where=str(package.folder), remedy=REINSTALL
+        ) from error
     names = [item.name for item in package.manifest.findings.classes]
     return golden_volume(arrays), probability, dict(zip(names, scores, strict=True))
 

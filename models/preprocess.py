@@ -1,7 +1,7 @@
 """PURE: the declared preprocessing of a volume, and the way back. The same function trains and predicts.
 
-`prepare` brings a volume to the network's canvas (scaled intensities, float32); `network_input` stacks slices and
-standardises. Training augments between the two.
+`prepare` brings a volume to the network's canvas (scaled intensities, float32); `network_input` stacks slices
+and standardises. Training augments between the two.
 """
 
 from __future__ import annotations
@@ -145,8 +145,8 @@ def otsu_threshold(values: NDArray[Any]) -> float:
 def tissue_scaled(array: NDArray[Any], maximum: float) -> FloatArray:
     """Air to 0, median of tissue to 1, clipped to 0 .. maximum.
 
-    Does not change under any positive linear change of the input values, so that 8-bit copies, 16-bit scanner values
-    and signed registered values mean the same. Air is the median of what lies below Otsu's threshold.
+    Does not change under any positive linear change of the input values, so that 8-bit copies, 16-bit scanner
+    values and signed registered values mean the same. Air is the median of what lies below Otsu's threshold.
     """
     values = array.astype(np.float32)
     low, high = np.percentile(values, (0.5, 99.8))
@@ -171,7 +171,9 @@ def grey_scaled(array: NDArray[Any], percentile: float) -> FloatArray:
 def spacing_canvas(array: NDArray[Any], spacing: tuple[float, float] | None, step: SpacingCanvas) -> PlaneMap:
     """A map to `spacing_mm` that centres the tissue of all slices on one canvas."""
     if spacing is None:
-        raise PreprocessError("spacing_canvas: the volume has no pixel spacing; only calibrated series can be read")
+        raise PreprocessError(
+            "spacing_canvas: the volume has no pixel spacing; only calibrated series can be read"
+        )
     is_tissue = array > step.tissue_threshold
     axes = []
     for axis, (size, mm) in enumerate(zip(array.shape[1:], spacing, strict=True)):

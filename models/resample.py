@@ -1,7 +1,7 @@
 """PURE resampling in the image plane, with its inverse: one map per axis, applied as a small matrix.
 
-Every geometric step of preprocessing (spacing, canvas, crop) is `target = scale * source + offset` along rows and
-along columns, so they compose into one resampling and the way back is the inverse map, exactly.
+Every geometric step of preprocessing (spacing, canvas, crop) is `target = scale * source + offset` along rows
+and along columns, so they compose into one resampling and the way back is the inverse map, exactly.
 Indices are pixel centres, 0-based.
 """
 

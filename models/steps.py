@@ -1,7 +1,7 @@
 """The closed vocabulary of preprocessing and post-processing: what a package may declare, as data.
 
-A step that is not listed here does not exist; a package that names one is refused. Numbers are bounded so that a
-package cannot ask for an absurd canvas.
+A step that is not listed here does not exist; a package that names one is refused. Numbers are bounded so
+that a package cannot ask for an absurd canvas.
 """
 
 from __future__ import annotations
@@ -18,28 +18,36 @@ class Strict(BaseModel):
 
 
 class Orient(Strict):
-    """Turn slices in plane so that columns run to the patient's left and rows to the back (axial convention)."""
+    """Turn slices in plane so that columns run to the patient's left and rows to the back (axial
+    convention).
+    """
 
     step: Literal["orient"]
     convention: Literal["axial"]
 
 
 class TissueScale(Strict):
-    """Intensities of a volume so that air is 0 and the median of tissue is 1, then clipped to 0 .. maximum."""
+    """Intensities of a volume so that air is 0 and the median of tissue is 1, then clipped to 0 ..
+    maximum.
+    """
 
     step: Literal["tissue_scale"]
     maximum: float = Field(gt=1, le=100)
 
 
 class GreyScale(Strict):
-    """Intensities of an image so that its darkest pixel is 0 and the given percentile is 1, then clipped to 0 .. 1."""
+    """Intensities of an image so that its darkest pixel is 0 and the given percentile is 1, then clipped to 0
+    .. 1.
+    """
 
     step: Literal["grey_scale"]
     percentile: float = Field(gt=50, le=100)
 
 
 class SpacingCanvas(Strict):
-    """Resample in plane to a spacing and centre the tissue on a canvas at least this large, a multiple of 32."""
+    """Resample in plane to a spacing and centre the tissue on a canvas at least this large, a multiple of
+    32.
+    """
 
     step: Literal["spacing_canvas"]
     spacing_mm: float = Field(gt=0.05, le=10)
@@ -78,10 +86,17 @@ PreprocessStep = Annotated[
 
 
 class Threshold(Strict):
-    """Voxels of at least this probability belong to a lesion."""
+    """Voxels of at least this probability belong to a lesion.
+
+    With `of_peak` the threshold falls to that share of the map's highest probability, where this is lower
+    (and not below `floor`): a place that is likely but nowhere sure is outlined too. Whether there is a
+    lesion at all is then for an image gate to say.
+    """
 
     step: Literal["threshold"]
     probability: float = Field(gt=0, lt=1)
+    of_peak: float | None = Field(default=None, gt=0, lt=1)
+    floor: float = Field(default=0.05, gt=0, lt=1)
 
 
 class FillHoles(Strict):
@@ -115,10 +130,15 @@ class MinPeak(Strict):
 
 
 class ImageGate(Strict):
-    """No lesion is drawn on an image whose likeliest class is this one."""
+    """No lesion is drawn on an image of this class.
+
+    The image is of this class when that is the likeliest, or, with `probability`, when it is at least that
+    likely; otherwise the image is of the likeliest other class.
+    """
 
     step: Literal["image_gate"]
     class_name: str
+    probability: float | None = Field(default=None, gt=0, lt=1)
 
 
 PostprocessStep = Annotated[

@@ -1,7 +1,8 @@
 """Volume: an array of slices with its geometry, the only thing that enters a model.
 
-Axes are (slice, row, column), 0-based. `affine` maps (column, row, slice, 1) to patient coordinates in mm, LPS, at
-voxel centres (PS3.3 C.7.6.2.1.1). A 2D image without a frame of reference has one slice and no affine.
+Axes are (slice, row, column), 0-based. `affine` maps (column, row, slice, 1) to patient coordinates in mm,
+LPS, at voxel centres (PS3.3 C.7.6.2.1.1). A 2D image without a frame of reference has one slice and no
+affine.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ class Volume:
     Raises
     ------
     VolumeError
-        Wrong shape, a value that is not finite, a spacing that is not positive, a singular affine, or spacings that
-        contradict the affine.
+        Wrong shape, a value that is not finite, a spacing that is not positive, a singular affine, or
+        spacings that contradict the affine.
     """
 
     array: NDArray[Any]
@@ -44,7 +45,9 @@ class Volume:
 
     def __post_init__(self) -> None:
         if self.array.ndim != 3 or 0 in self.array.shape:
-            raise VolumeError(f"array must be (slices, rows, columns) and not empty, got shape {self.array.shape}")
+            raise VolumeError(
+                f"array must be (slices, rows, columns) and not empty, got shape {self.array.shape}"
+            )
         if self.array.dtype.kind not in "iuf":
             raise VolumeError(f"array must hold integers or floats, got {self.array.dtype}")
         if self.array.dtype.kind == "f" and not np.isfinite(self.array).all():
@@ -72,7 +75,8 @@ class Volume:
             rows, columns = self.pixel_spacing_mm
             if not np.allclose((steps[1], steps[0]), (rows, columns), rtol=1e-2):
                 raise VolumeError(
-                    f"affine steps {steps[1]:.4f}, {steps[0]:.4f} mm contradict pixel_spacing_mm {rows}, {columns}"
+                    f"affine steps {steps[1]:.4f}, {steps[0]:.4f} mm contradict pixel_spacing_mm {rows}, "
+                    f"{columns}"
                 )
         affine.flags.writeable = False
 

@@ -1,0 +1,1 @@
+"""How good a package is, on cases its training did not see."""

@@ -1,4 +1,6 @@
-"""PURE percentile bootstrap: how far a figure moves when the cases are drawn again, whole groups at a time."""
+"""PURE percentile bootstrap: how far a figure moves when the cases are drawn again, whole groups at a
+time.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ def interval(
     Parameters
     ----------
     figure : may raise ValueError on a draw it is not defined for (one class missing); such draws are left out
-    groups : of each case; near-duplicates and slices of one patient are not independent and are drawn together
+    groups : of each case; near-duplicates and slices of one patient are not independent and are drawn
+    together
     """
     names = sorted(set(groups))
     members = [np.flatnonzero(np.asarray(groups) == name) for name in names]

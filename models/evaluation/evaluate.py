@@ -24,7 +24,10 @@ from models.training.split import Split, check_against_folder, read_split, split
 
 Subset = Literal["scored", "frozen"]
 Indices = NDArray[np.int64]
-FROZEN_STEP = {"brain-flair": 7, "breast-us": 4}  # every so many cases of the scored fold: seconds, not minutes
+FROZEN_STEP = {
+    "brain-flair": 7,
+    "breast-us": 4,
+}  # every so many cases of the scored fold: seconds, not minutes
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,9 @@ def brain_figures(results: Sequence[CaseResult]) -> tuple[Figure, ...]:
     everything = np.arange(len(results))
     return (
         Figure("dice_per_patient_mean", mean(everything), interval(mean, groups), len(results), "patients"),
-        Figure("dice_per_patient_median", median(everything), interval(median, groups), len(results), "patients"),
+        Figure(
+            "dice_per_patient_median", median(everything), interval(median, groups), len(results), "patients"
+        ),
     )
 
 

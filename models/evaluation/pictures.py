@@ -1,4 +1,6 @@
-"""Contact sheets for cards: slices with the model's outline (and the truth's, where there is one) as a small JPEG."""
+"""Contact sheets for cards: slices with the model's outline (and the truth's, where there is one) as a small
+JPEG.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ CARD_BYTES_MAX = 100_000
 def outlined(
     plane: NDArray[Any], found: NDArray[np.bool_], truth: NDArray[np.bool_] | None, size: int
 ) -> NDArray[np.uint8]:
-    """One slice as (h, w, 3), long side `size`, outlines one pixel wide; grey from the 1st to the 99.5th percentile."""
+    """One slice as (h, w, 3), long side `size`, outlines one pixel wide; grey from the 1st to the 99.5th
+    percentile.
+    """
     scale = size / max(plane.shape)
     shape = (max(1, round(plane.shape[1] * scale)), max(1, round(plane.shape[0] * scale)))
     low, high = np.percentile(plane, (1, 99.5))
@@ -28,7 +32,10 @@ def outlined(
     for mask, colour in ((truth, TRUTH_COLOUR), (found, FOUND_COLOUR)):
         if mask is None:
             continue
-        small = np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize(shape, Image.Resampling.BILINEAR)) > 127
+        small = (
+            np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize(shape, Image.Resampling.BILINEAR))
+            > 127
+        )
         picture[small & ~ndimage.binary_erosion(small)] = colour
     return picture
 

@@ -1,0 +1,1 @@
+"""Networks a package may name, and how they are built."""

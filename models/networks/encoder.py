@@ -1,7 +1,7 @@
 """EfficientNet-Lite0 as an encoder: one map per scale, and the head map its ImageNet classifier pooled.
 
-Our own module, so that weights are plain safetensors with names we own. Lite0 has no squeeze-and-excite and uses
-ReLU6; padding follows the original's SAME rule, without which the ImageNet weights read shifted maps.
+Our own module, so that weights are plain safetensors with names we own. Lite0 has no squeeze-and-excite and
+uses ReLU6; padding follows the original's SAME rule, without which the ImageNet weights read shifted maps.
 Source: Tan, Le, arXiv 1905.11946; the Lite variants' block table in the TensorFlow TPU repository.
 """
 
@@ -15,7 +15,9 @@ from torch.nn import functional as F
 
 
 class Stage(NamedTuple):
-    """Blocks of one resolution step: how many, depthwise kernel, stride of the first, expansion, channels out."""
+    """Blocks of one resolution step: how many, depthwise kernel, stride of the first, expansion, channels
+    out.
+    """
 
     repeats: int
     kernel: int
@@ -67,18 +69,24 @@ class InvertedResidual(nn.Module):
         super().__init__()
         wide = channels_in * expansion
         self.expand = (
-            nn.Sequential(SameConv(channels_in, wide, 1, bias=False), batch_norm(wide), nn.ReLU6(inplace=True))
+            nn.Sequential(
+                SameConv(channels_in, wide, 1, bias=False), batch_norm(wide), nn.ReLU6(inplace=True)
+            )
             if expansion != 1
             else None
         )
         self.depthwise = nn.Sequential(
-            SameConv(wide, wide, kernel, stride, groups=wide, bias=False), batch_norm(wide), nn.ReLU6(inplace=True)
+            SameConv(wide, wide, kernel, stride, groups=wide, bias=False),
+            batch_norm(wide),
+            nn.ReLU6(inplace=True),
         )
         self.project = nn.Sequential(SameConv(wide, channels_out, 1, bias=False), batch_norm(channels_out))
         self.is_residual = stride == 1 and channels_in == channels_out
 
     def forward(self, x: Tensor, drop_rate: float = 0.0) -> Tensor:
-        """(B, C, H, W) -> (B, C', H / stride, W / stride); drop_rate is stochastic depth, per sample, training only."""
+        """(B, C, H, W) -> (B, C', H / stride, W / stride); drop_rate is stochastic depth, per sample,
+        training only.
+        """
         y: Tensor = self.project(self.depthwise(x if self.expand is None else self.expand(x)))
         if not self.is_residual:
             return y
@@ -94,7 +102,9 @@ class EffNetLite0(nn.Module):
     def __init__(self, in_channels: int, *, with_head: bool, drop_rate: float = 0.0) -> None:
         super().__init__()
         self.stem = nn.Sequential(
-            SameConv(in_channels, STEM_CHANNELS, 3, 2, bias=False), batch_norm(STEM_CHANNELS), nn.ReLU6(inplace=True)
+            SameConv(in_channels, STEM_CHANNELS, 3, 2, bias=False),
+            batch_norm(STEM_CHANNELS),
+            nn.ReLU6(inplace=True),
         )
         self.blocks = nn.ModuleList()
         self.tapped_blocks: list[int] = []
@@ -102,13 +112,17 @@ class EffNetLite0(nn.Module):
         for index, stage in enumerate(LITE0_STAGES):
             for repeat in range(stage.repeats):
                 stride = stage.stride if repeat == 0 else 1
-                self.blocks.append(InvertedResidual(channels, stage.channels, stage.kernel, stride, stage.expansion))
+                self.blocks.append(
+                    InvertedResidual(channels, stage.channels, stage.kernel, stride, stage.expansion)
+                )
                 channels = stage.channels
             if index in TAPPED_STAGES:
                 self.tapped_blocks.append(len(self.blocks) - 1)
         self.head = (
             nn.Sequential(
-                SameConv(channels, HEAD_CHANNELS, 1, bias=False), batch_norm(HEAD_CHANNELS), nn.ReLU6(inplace=True)
+                SameConv(channels, HEAD_CHANNELS, 1, bias=False),
+                batch_norm(HEAD_CHANNELS),
+                nn.ReLU6(inplace=True),
             )
             if with_head
             else None

@@ -1,7 +1,8 @@
-"""U-Net on the EfficientNet-Lite0 encoder: a lesion map, and classes pooled from the image and from the lesion.
+"""U-Net on the EfficientNet-Lite0 encoder: a lesion map, and classes pooled from the image and from the
+lesion.
 
-The decoder resizes and convolves (no transposed convolution: no checkerboard, and it quantises). Side outputs at
-stride 4 and 8 exist for training (deep supervision); prediction uses the finest one.
+The decoder resizes and convolves (no transposed convolution: no checkerboard, and it quantises). Side outputs
+at stride 4 and 8 exist for training (deep supervision); prediction uses the finest one.
 """
 
 from __future__ import annotations
@@ -29,10 +30,14 @@ class DecoderBlock(nn.Module):
     def __init__(self, deep: int, skip: int, channels: int) -> None:
         super().__init__()
         self.merge = nn.Sequential(
-            nn.Conv2d(deep + skip, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)
+            nn.Conv2d(deep + skip, channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(inplace=True),
         )
         self.refine = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(inplace=True),
         )
 
     def forward(self, deep: Tensor, skip: Tensor) -> Tensor:
@@ -65,7 +70,9 @@ class EffNetLite0UNet(nn.Module):
             self.decoder.append(DecoderBlock(deep, skip, channels))
             deep = channels
         self.lesion = nn.Conv2d(deep, 1, 1)
-        self.side = nn.ModuleList([nn.Conv2d(decoder_channels[2], 1, 1), nn.Conv2d(decoder_channels[1], 1, 1)])
+        self.side = nn.ModuleList(
+            [nn.Conv2d(decoder_channels[2], 1, 1), nn.Conv2d(decoder_channels[1], 1, 1)]
+        )
         self.dropout = nn.Dropout(dropout)
         # Whole image, lesion and its surroundings, and two numbers that say whether there is a lesion at all.
         pooled = HEAD_CHANNELS + 2 * decoder_channels[1] + SCALE_CHANNELS[3] + 2

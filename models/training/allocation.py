@@ -1,8 +1,9 @@
-"""Keep the memory of one training step for the next, instead of giving it back to the kernel and asking again.
+"""Keep the memory of one training step for the next, instead of giving it back to the kernel and asking
+again.
 
-glibc returns each large block on free; a step allocates and frees gigabytes in blocks of tens of megabytes, and the
-kernel zeroes every page anew. Measured on two cores: a third of all time went into page faults, 2.4 to 1.4 seconds
-a step. Elsewhere than on glibc this does nothing.
+glibc returns each large block on free; a step allocates and frees gigabytes in blocks of tens of megabytes,
+and the kernel zeroes every page anew. Measured on two cores: a third of all time went into page faults, 2.4
+to 1.4 seconds a step. Elsewhere than on glibc this does nothing.
 """
 
 from __future__ import annotations

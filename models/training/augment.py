@@ -1,7 +1,8 @@
-"""Random changes of a training batch: place and shape for image and mask together, appearance for the image alone.
+"""Random changes of a training batch: place and shape for image and mask together, appearance for the image
+alone.
 
-Works on scaled intensities (air 0, tissue about 1, or 0 .. 1), before standardising. Every number is drawn from the
-generator that is passed in, so a step of training is a function of its seed.
+Works on scaled intensities (air 0, tissue about 1, or 0 .. 1), before standardising. Every number is drawn
+from the generator that is passed in, so a step of training is a function of its seed.
 """
 
 from __future__ import annotations
@@ -49,32 +50,43 @@ def chance(probability: float, count: int, generator: Generator) -> Tensor:
     return (torch.rand(count, 1, 1, 1, generator=generator) < probability).float()
 
 
-def augment(image: Tensor, mask: Tensor, settings: AugmentSettings, generator: Generator) -> tuple[Tensor, Tensor]:
+def augment(
+    image: Tensor, mask: Tensor, settings: AugmentSettings, generator: Generator
+) -> tuple[Tensor, Tensor]:
     """(B, C, H, W), (B, 1, H, W) -> the same, cropped to (rows, columns); the mask stays 0 or 1."""
     image, mask = move(image, mask, settings, generator)
     image = appearance(image, settings, generator)
     return image, mask
 
 
-def move(image: Tensor, mask: Tensor, settings: AugmentSettings, generator: Generator) -> tuple[Tensor, Tensor]:
+def move(
+    image: Tensor, mask: Tensor, settings: AugmentSettings, generator: Generator
+) -> tuple[Tensor, Tensor]:
     """Rotate, scale, stretch, shift and mirror image and mask by the same random map."""
     count, _, height, width = image.shape
     angle = uniform(-1, 1, (count,), generator) * math.radians(settings.rotation_degrees)
-    scale = torch.exp(uniform(-math.log(settings.scale_max), -math.log(settings.scale_min), (count,), generator))
+    scale = torch.exp(
+        uniform(-math.log(settings.scale_max), -math.log(settings.scale_min), (count,), generator)
+    )
     stretch = torch.exp(uniform(-settings.aspect / 2, settings.aspect / 2, (count,), generator))
     mirror = torch.ones(count)
     if settings.flip:
         mirror = torch.where(torch.rand(count, generator=generator) < 0.5, -1.0, 1.0)
     shift = uniform(-settings.shift, settings.shift, (2, count), generator)
     x_scale, y_scale = scale * stretch, scale / stretch
-    # affine_grid speaks in half extents: rows of the matrix are divided by the source's, columns multiplied by the
+    # affine_grid speaks in half extents: rows of the matrix are divided by the source's, columns multiplied
+    # by the
     # crop's, so that a rotation stays a rotation on a canvas that is not square.
     crop_x, crop_y = settings.columns / width, settings.rows / height
     aspect = settings.rows / width, settings.columns / height
     matrix = torch.stack(
         [
-            torch.stack([mirror * x_scale * angle.cos() * crop_x, -y_scale * angle.sin() * aspect[0], shift[0]], 1),
-            torch.stack([mirror * x_scale * angle.sin() * aspect[1], y_scale * angle.cos() * crop_y, shift[1]], 1),
+            torch.stack(
+                [mirror * x_scale * angle.cos() * crop_x, -y_scale * angle.sin() * aspect[0], shift[0]], 1
+            ),
+            torch.stack(
+                [mirror * x_scale * angle.sin() * aspect[1], y_scale * angle.cos() * crop_y, shift[1]], 1
+            ),
         ],
         1,
     )
@@ -92,8 +104,10 @@ def appearance(image: Tensor, settings: AugmentSettings, generator: Generator) -
     top = image.amax((1, 2, 3), keepdim=True).clamp(min=1e-3)
     gamma = torch.exp(uniform(-settings.gamma, settings.gamma, (count, 1, 1, 1), generator))
     # Normalised by 1, the value of tissue: gamma bends contrast around it and leaves it in place.
-    image = torch.where(image > 0, image.clamp(min=1e-4) ** gamma, image) if settings.maximum > 1 else top * (
-        (image / top).clamp(min=0) ** gamma
+    image = (
+        torch.where(image > 0, image.clamp(min=1e-4) ** gamma, image)
+        if settings.maximum > 1
+        else top * ((image / top).clamp(min=0) ** gamma)
     )
     gain = torch.exp(uniform(-settings.contrast, settings.contrast, (count, 1, 1, 1), generator))
     offset = uniform(-settings.brightness, settings.brightness, (count, 1, 1, 1), generator)
@@ -107,13 +121,17 @@ def appearance(image: Tensor, settings: AugmentSettings, generator: Generator) -
         image = torch.where(chosen > 0, blurred, image)
     if settings.low_resolution_probability > 0:
         factor = float(uniform(0.4, 0.9, (1,), generator))
-        small = F.interpolate(image, scale_factor=factor, mode="bilinear", align_corners=False, antialias=True)
+        small = F.interpolate(
+            image, scale_factor=factor, mode="bilinear", align_corners=False, antialias=True
+        )
         coarse_image = F.interpolate(small, size=(height, width), mode="bilinear", align_corners=False)
         chosen = chance(settings.low_resolution_probability, count, generator)
         image = torch.where(chosen > 0, coarse_image, image)
     if settings.speckle > 0:
         size = float(uniform(0.3, 1.0, (1,), generator))
-        grain = torch.randn(count, 1, max(8, int(height * size)), max(8, int(width * size)), generator=generator)
+        grain = torch.randn(
+            count, 1, max(8, int(height * size)), max(8, int(width * size)), generator=generator
+        )
         grain = F.interpolate(grain, size=(height, width), mode="bilinear", align_corners=False)
         strength = uniform(0, settings.speckle, (count, 1, 1, 1), generator)
         image = image * (1 + strength * grain).clamp(min=0)
@@ -128,7 +146,9 @@ def appearance(image: Tensor, settings: AugmentSettings, generator: Generator) -
 
 
 def change_neighbours(image: Tensor, probability: float, generator: Generator) -> Tensor:
-    """Order of slices reversed (half of all), neighbours lost (with the probability): stacks come either way up."""
+    """Order of slices reversed (half of all), neighbours lost (with the probability): stacks come either way
+    up.
+    """
     count, channels = image.shape[:2]
     reverse = chance(0.5, count, generator)
     image = torch.where(reverse > 0, image.flip(1), image)
@@ -160,6 +180,10 @@ def cut_out(image: Tensor, probability: float, generator: Generator) -> Tensor:
             w = int(torch.randint(3, max(4, width // 5), (1,), generator=generator))
             top = int(torch.randint(0, height - h, (1,), generator=generator))
             left = int(torch.randint(0, width - w, (1,), generator=generator))
-            value = float(torch.rand(1, generator=generator)) if float(torch.rand(1, generator=generator)) < 0.5 else 0.0
+            value = (
+                float(torch.rand(1, generator=generator))
+                if float(torch.rand(1, generator=generator)) < 0.5
+                else 0.0
+            )
             image[index, :, top : top + h, left : left + w] = value
     return image

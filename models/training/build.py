@@ -1,4 +1,6 @@
-"""From a finished run to a package: halve the weights, make the golden case, judge the shipped file, write the card."""
+"""From a finished run to a package: halve the weights, make the golden case, judge the shipped file, write
+the card.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,12 @@ from models.training.pretrained import PRETRAINED_NAME
 from models.training.recipes import RECIPES, Recipe
 from models.training.run import TrainingRun
 
-WEIGHTS, GOLDEN_IN, GOLDEN_OUT, CARD = "weights.safetensors", "golden/input.npz", "golden/expected.npz", "CARD.md"
+WEIGHTS, GOLDEN_IN, GOLDEN_OUT, CARD = (
+    "weights.safetensors",
+    "golden/input.npz",
+    "golden/expected.npz",
+    "CARD.md",
+)
 
 
 def build_package(
@@ -70,7 +77,9 @@ def build_package(
     files = listed + placeholders
     golden = Golden(probability_tolerance=0.02, class_tolerance=0.02, lesions=0, class_name=None)
     draft = assemble(recipe, runs, package_folder, files, (), golden, version=version, released=released)
-    predictor = Predictor(Package(draft, package_folder, digest_of(draft.model_dump(mode="json"))), device="cpu")
+    predictor = Predictor(
+        Package(draft, package_folder, digest_of(draft.model_dump(mode="json"))), device="cpu"
+    )
     prediction = predictor.predict(golden_volume(arrays))
     expected: dict[str, Any] = {"probability": prediction.probability.astype(np.float16)}
     if prediction.class_scores is not None:
@@ -81,20 +90,28 @@ def build_package(
     )
     subsets: tuple[Subset, ...] = ("scored", "frozen")
     reports = [
-        evaluate_package(predictor.package, data_folder, subset=subset, predictor=predictor, progress=progress)
+        evaluate_package(
+            predictor.package, data_folder, subset=subset, predictor=predictor, progress=progress
+        )
         for subset in subsets
     ]
     evaluation = tuple(row for report in reports for row in evaluation_rows(report))
-    manifest = assemble(recipe, runs, package_folder, files, evaluation, golden, version=version, released=released)
+    manifest = assemble(
+        recipe, runs, package_folder, files, evaluation, golden, version=version, released=released
+    )
     captions = [(f"pictures/{index + 1}{path.suffix}", text) for index, (path, text) in enumerate(pictures)]
     (package_folder / CARD).write_text(card_text(manifest, runs, captions), encoding="utf-8")
-    manifest = assemble(recipe, runs, package_folder, files, evaluation, golden, version=version, released=released)
+    manifest = assemble(
+        recipe, runs, package_folder, files, evaluation, golden, version=version, released=released
+    )
     text = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
     (package_folder / MANIFEST_NAME).write_text(text, encoding="utf-8")
     package = load_package(package_folder)
     golden_report = Predictor(package, device="cpu").verify_golden()
     if not golden_report.passed:
-        raise RuntimeError(f"{package_folder}: the golden case does not repeat itself: {golden_report.message}")
+        raise RuntimeError(
+            f"{package_folder}: the golden case does not repeat itself: {golden_report.message}"
+        )
     return package, reports[0]
 
 

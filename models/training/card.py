@@ -17,9 +17,7 @@ METRIC_WORDS = {
 }
 
 
-def card_text(
-    manifest: Manifest, runs: Sequence[TrainingRun], pictures: Sequence[tuple[str, str]]
-) -> str:
+def card_text(manifest: Manifest, runs: Sequence[TrainingRun], pictures: Sequence[tuple[str, str]]) -> str:
     """The card as Markdown. `pictures`: relative path and sentence of each."""
     card, training = manifest.card, manifest.training
     lines = [
@@ -34,8 +32,10 @@ def card_text(
         "",
         "## Figures",
         "",
-        "On cases the training did not see (fold 0 of the frozen split, by patient or by group of near-duplicates), "
-        "measured on the shipped file through the shipped post-processing. 95 % intervals: percentile bootstrap over "
+        "On cases the training did not see (fold 0 of the frozen split, by patient or by group of "
+        "near-duplicates), "
+        "measured on the shipped file through the shipped post-processing. 95 % intervals: percentile "
+        "bootstrap over "
         "groups, 2000 draws.",
         "",
         "| figure | value | 95 % interval | n |",
@@ -43,14 +43,17 @@ def card_text(
         *[figure_row(row) for row in manifest.evaluation if row.subset == "scored"],
         "",
         f"Split: `models/training/splits/{manifest.evaluation[0].dataset}.csv`, sha256 "
-        f"`{manifest.evaluation[0].split_sha256}`." if manifest.evaluation else "",
+        f"`{manifest.evaluation[0].split_sha256}`."
+        if manifest.evaluation
+        else "",
         "",
         *[f"Operating point {item.name}: {item.chosen_on}." for item in manifest.operating_points],
         "",
         "## Data and licences",
         "",
         *[
-            f"- {item.name}: {item.n} {item.unit} trained on. Licence: {item.licence}. Source: {item.citation}."
+            f"- {item.name}: {item.n} {item.unit} trained on. Licence: {item.licence}. Source: "
+            f"{item.citation}."
             for item in training.data
         ],
         *[f"- Pretrained encoder: {item}." for item in training.pretrained],
@@ -65,7 +68,8 @@ def card_text(
         "## Training",
         "",
         f"Recipe `{training.recipe}` (sha256 `{training.recipe_sha256[:16]}`), seed {training.seed}, "
-        f"{training.steps} steps in {training.seconds / 60:.0f} minutes on two CPU cores (bfloat16), weights averaged "
+        f"{training.steps} steps in {training.seconds / 60:.0f} minutes on two CPU cores (bfloat16), weights "
+        f"averaged "
         f"over steps; {manifest.runtime.parameters / 1e6:.1f} million parameters, stored as float16.",
         "",
     ]

@@ -1,6 +1,7 @@
 """Labelled cases for training and evaluation, read from the two data folders or handed over as .npz files.
 
-A case is a Volume, a mask on its grid, and for images a class. Masks and pixels stay in memory; nothing is written.
+A case is a Volume, a mask on its grid, and for images a class. Masks and pixels stay in memory; nothing is
+written.
 """
 
 from __future__ import annotations
@@ -64,7 +65,12 @@ def list_cases(kind: DataKind, folder: Path) -> list[Listed]:
     if kind == "brain-flair":
         rows = [row for row in rows if row["split"] == "shared"]
         listed = [
-            Listed(row["patient"], row["patient"], row["institution"], _sha256(flair_path(folder, row["patient"])))
+            Listed(
+                row["patient"],
+                row["patient"],
+                row["institution"],
+                _sha256(flair_path(folder, row["patient"])),
+            )
             for row in rows
         ]
     else:
@@ -94,8 +100,8 @@ def load_cases(kind: DataKind, folder: Path, items: Sequence[Listed]) -> Iterato
 def load_extra(folder: Path) -> list[Case]:
     """Generated cases: every .npz of a folder, in name order.
 
-    Arrays of each file: `image` (slices, rows, columns) or (rows, columns); `mask` of the same shape; optional
-    `class_name` (text), `pixel_spacing_mm` (2,), `slice_spacing_mm` (), `affine` (4, 4).
+    Arrays of each file: `image` (slices, rows, columns) or (rows, columns); `mask` of the same shape;
+    optional `class_name` (text), `pixel_spacing_mm` (2,), `slice_spacing_mm` (), `affine` (4, 4).
     """
     cases = []
     for path in sorted(folder.glob("*.npz")):
@@ -115,7 +121,9 @@ def load_extra(folder: Path) -> list[Case]:
             None if slice_spacing is None else float(slice_spacing),
         )
         class_name = str(arrays["class_name"]) if "class_name" in arrays else None
-        cases.append(Case(path.stem, path.stem, class_name or "", volume, mask, class_name, is_simulated=True))
+        cases.append(
+            Case(path.stem, path.stem, class_name or "", volume, mask, class_name, is_simulated=True)
+        )
     return cases
 
 

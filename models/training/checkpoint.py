@@ -1,6 +1,7 @@
 """One file that holds a training run: weights, their moving average, optimizer state, step and time.
 
-A single safetensors file, replaced by rename after a sync, so that a kill leaves either the old or the new one.
+A single safetensors file, replaced by rename after a sync, so that a kill leaves either the old or the new
+one.
 """
 
 from __future__ import annotations
@@ -28,7 +29,11 @@ class RunState:
 
 
 def save_checkpoint(
-    path: Path, network: nn.Module, average: dict[str, Tensor], optimizer: torch.optim.Optimizer, state: RunState
+    path: Path,
+    network: nn.Module,
+    average: dict[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    state: RunState,
 ) -> None:
     """Write the run durably."""
     tensors = {f"network/{key}": value for key, value in network.state_dict().items()}
@@ -63,7 +68,9 @@ def load_checkpoint(
     network.load_state_dict(
         {key.removeprefix("network/"): value for key, value in tensors.items() if key.startswith("network/")}
     )
-    average.update({key.removeprefix("average/"): value for key, value in tensors.items() if key.startswith("average/")})
+    average.update(
+        {key.removeprefix("average/"): value for key, value in tensors.items() if key.startswith("average/")}
+    )
     moments: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         if key.startswith("optimizer/"):

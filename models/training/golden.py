@@ -1,4 +1,6 @@
-"""The golden case of a package: a small generated input, never a patient, and what the model says about it."""
+"""The golden case of a package: a small generated input, never a patient, and what the model says about
+it.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ def golden_input(kind: DataKind) -> Arrays:
     return _head(generator) if kind == "brain-flair" else _breast(generator)
 
 
-def _oval(shape: tuple[int, int], centre: tuple[float, float], radii: tuple[float, float]) -> NDArray[np.float64]:
+def _oval(
+    shape: tuple[int, int], centre: tuple[float, float], radii: tuple[float, float]
+) -> NDArray[np.float64]:
     """1 inside an ellipse, falling to 0 over two pixels."""
     rows, columns = np.indices(shape)
     radius = np.hypot((rows - centre[0]) / radii[0], (columns - centre[1]) / radii[1])
@@ -52,7 +56,10 @@ def _head(generator: np.random.Generator) -> Arrays:
 
 def _breast(generator: np.random.Generator) -> Arrays:
     shape = (180, 240)
-    layers = 0.42 + 0.12 * np.sin(np.linspace(0, 14, shape[0]))[:, None] * np.exp(-np.linspace(0, 2, shape[0]))[:, None]
+    layers = (
+        0.42
+        + 0.12 * np.sin(np.linspace(0, 14, shape[0]))[:, None] * np.exp(-np.linspace(0, 2, shape[0]))[:, None]
+    )
     depth = np.linspace(1.1, 0.55, shape[0])[:, None]
     echo = layers * depth * (1 + 0.25 * ndimage.gaussian_filter(generator.normal(size=shape), (1.5, 5)) * 4)
     lesion = _oval(shape, (85, 125), (26, 42))

@@ -1,7 +1,7 @@
 """The training loop: draw, augment, forward in bfloat16, loss, AdamW on a cosine, moving average, checkpoint.
 
-Every random number of step n is drawn from a seed made of (run seed, n), so a run that was killed and resumed makes
-the same weights as one that was not, and there is no generator state to store.
+Every random number of step n is drawn from a seed made of (run seed, n), so a run that was killed and resumed
+makes the same weights as one that was not, and there is no generator state to store.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ class Progress:
 
 @dataclass(frozen=True)
 class LoopLimits:
-    """When a run ends. The cosine follows whichever of steps and minutes is further, so it always completes."""
+    """When a run ends. The cosine follows whichever of steps and minutes is further, so it always
+    completes.
+    """
 
     steps: int
     minutes: float | None = None  # of training time
@@ -95,7 +97,9 @@ def train(
     if resume and checkpoint.is_file():
         stored = load_checkpoint(checkpoint, network, average, optimizer)
         if (stored.seed, stored.recipe_sha256, stored.split_sha256) != (seed, recipe.sha256, split_sha256):
-            raise ValueError(f"{checkpoint} belongs to another recipe, seed or split; train into another folder")
+            raise ValueError(
+                f"{checkpoint} belongs to another recipe, seed or split; train into another folder"
+            )
         state = stored
     step, earlier_seconds = state.step, state.seconds
     began = saved = time.monotonic()
@@ -128,7 +132,10 @@ def train(
             left = seconds / max(share, 1e-6) * (1 - share)
             line = Progress(step, share, loss, seconds, left)
             with log.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps({"step": step, "share": round(share, 4), "seconds": round(seconds, 1), **loss}) + "\n")
+                stream.write(
+                    json.dumps({"step": step, "share": round(share, 4), "seconds": round(seconds, 1), **loss})
+                    + "\n"
+                )
             progress(line)
 
 
@@ -161,7 +168,9 @@ def training_step(
 ) -> dict[str, float]:
     """One update; returns the terms of the loss."""
     generator = torch.Generator().manual_seed(step_seed(seed, step))
-    torch.manual_seed(step_seed(seed, step) + 1)  # dropout and stochastic depth draw from the global generator
+    torch.manual_seed(
+        step_seed(seed, step) + 1
+    )  # dropout and stochastic depth draw from the global generator
     indices = draw_batch(data, recipe.batch, recipe.extra_share, generator)
     image = data.images[data.neighbours[indices]].float()
     mask = data.masks[indices][:, None].float()
@@ -169,7 +178,8 @@ def training_step(
     scale = next(item for item in recipe.preprocess if isinstance(item, Standardise))
     image = ((image - scale.mean) / scale.deviation).contiguous(memory_format=torch.channels_last)
     network.train()
-    # bfloat16: 1.8 x faster than float32 on CPUs with avx512_bf16 and on GPUs; weights and losses stay float32.
+    # bfloat16: 1.8 x faster than float32 on CPUs with avx512_bf16 and on GPUs; weights and losses stay
+    # float32.
     with torch.autocast("cpu", torch.bfloat16):
         maps = network(image)
     terms = joint_loss(

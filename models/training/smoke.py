@@ -1,4 +1,5 @@
-"""A run that takes seconds: the real loop on generated ovals and a narrow decoder, to show that training trains.
+"""A run that takes seconds: the real loop on generated ovals and a narrow decoder, to show that training
+trains.
 
 Used by tests and by anyone who wants to see the loop work on a machine without the data sets.
 """
@@ -81,5 +82,7 @@ def smoke_cases(count: int, *, seed: int = 1) -> list[Case]:
         mask = inside & (index % 3 > 0)
         image = np.clip(60 + 120 * mask + generator.normal(0, 12, mask.shape), 0, 255).astype(np.uint8)
         name = "benign" if mask.any() else "normal"
-        cases.append(Case(f"oval{index:03d}", f"oval{index:03d}", name, Volume(image[None]), mask[None], name))
+        cases.append(
+            Case(f"oval{index:03d}", f"oval{index:03d}", name, Volume(image[None]), mask[None], name)
+        )
     return cases

@@ -1,6 +1,8 @@
-"""Frozen splits: a table of case, group, fold and content hash in the repository, and the guard against leaks.
+"""Frozen splits: a table of case, group, fold and content hash in the repository, and the guard against
+leaks.
 
-Fold 0 is scored and never trained on. Groups whose copies carry different classes are excluded from both sides.
+Fold 0 is scored and never trained on. Groups whose copies carry different classes are excluded from both
+sides.
 """
 
 from __future__ import annotations
@@ -50,7 +52,9 @@ def split_path(kind: DataKind) -> Path:
 
 
 def draw_folds(items: Sequence[Listed], *, folds: int, seed: int) -> dict[str, int]:
-    """Folds by group, balanced over strata; a group with two strata is excluded (its copies contradict each other)."""
+    """Folds by group, balanced over strata; a group with two strata is excluded (its copies contradict each
+    other).
+    """
     members: dict[str, list[Listed]] = defaultdict(list)
     for item in items:
         members[item.group].append(item)
@@ -113,7 +117,8 @@ def refuse_leaks(items: Iterable[Listed], folds: dict[str, int], where: str) -> 
             fold, other = seen.setdefault(key, (folds[item.name], item.name))
             if fold != folds[item.name]:
                 raise SplitError(
-                    f"{where}: {item.name} (fold {folds[item.name]}) and {other} (fold {fold}) share one {key[0]}; "
+                    f"{where}: {item.name} (fold {folds[item.name]}) and {other} (fold {fold}) share one "
+                    f"{key[0]}; "
                     "a split that leaks measures memory: draw the folds again by group"
                 )
 
@@ -123,9 +128,15 @@ def check_against_folder(split: Split, listed: Sequence[Listed]) -> None:
     present = {item.name: item for item in listed}
     for name, item in split.items.items():
         if name not in present:
-            raise SplitError(f"case {name} of the split is not in the data folder; use the folder the split was drawn for")
+            raise SplitError(
+                f"case {name} of the split is not in the data folder; use the folder the split was drawn for"
+            )
         if present[name].sha256 != item.sha256:
-            raise SplitError(f"case {name} has other content than when the split was drawn; copy the data again")
+            raise SplitError(
+                f"case {name} has other content than when the split was drawn; copy the data again"
+            )
     unknown = sorted(set(present) - set(split.items))
     if unknown:
-        raise SplitError(f"{len(unknown)} cases are not in the split, the first is {unknown[0]}; draw a new split")
+        raise SplitError(
+            f"{len(unknown)} cases are not in the split, the first is {unknown[0]}; draw a new split"
+        )

@@ -74,8 +74,8 @@ def draw_weights(
 ) -> Tensor:
     """(N,) weights that sum to 1, or all 0 when nothing is chosen.
 
-    With a positive share, slices with a lesion get that share; otherwise classes are drawn in proportion to the
-    square root of their size, between as found and all alike.
+    With a positive share, slices with a lesion get that share; otherwise classes are drawn in proportion to
+    the square root of their size, between as found and all alike.
     """
     weights = np.zeros(len(chosen))
     if positive_share > 0:

@@ -39,14 +39,16 @@ APPLICABILITY = Applicability(
             options=(
                 (Test(attribute="SeriesDescription", op="matches", value=FLAIR_WORDS),),
                 (Test(attribute="ProtocolName", op="matches", value=FLAIR_WORDS),),
-                # A description that says nothing: inversion recovery with the timing that nulls fluid, and T2 weight.
+                # A description that says nothing: inversion recovery with the timing that nulls fluid, and T2
+                # weight.
                 (
                     Test(attribute="InversionTime", op="between", value=(1500.0, 3500.0)),
                     Test(attribute="EchoTime", op="between", value=(70.0, 400.0)),
                 ),
             ),
             code="not_flair",
-            sentence="Neither the description nor the inversion and echo times say that this is a FLAIR series.",
+            sentence="Neither the description nor the inversion and echo times say that this is a FLAIR "
+            "series.",
         ),
         AnyOf(
             options=(
@@ -63,7 +65,8 @@ APPLICABILITY = Applicability(
             op="matches",
             value=r"(^|[^a-z0-9])t1([^a-z0-9]|$|w|post|pre|gd|\+)|spine|\bstir\b",
             code="not_flair",
-            sentence="The description names a T1-weighted, STIR or spine series; the model reads T2 FLAIR of the brain.",
+            sentence="The description names a T1-weighted, STIR or spine series; the model reads T2 FLAIR of "
+            "the brain.",
         ),
         Condition(
             attribute="ImageType",
@@ -99,7 +102,8 @@ APPLICABILITY = Applicability(
 
 DECLARATION = Declaration(
     title="Brain FLAIR lesion",
-    summary="Outlines hyperintense abnormality on axial T2 FLAIR of the brain; trained on lower-grade glioma.",
+    summary="Outlines hyperintense abnormality on axial T2 FLAIR of the brain; trained on lower-grade "
+    "glioma.",
     task=Task(kind="segment"),
     model_input=ModelInput(name="flair", unit="series", applicability=APPLICABILITY),
     inference=Inference(flip=True, batch=8),
@@ -155,11 +159,13 @@ DECLARATION = Declaration(
         licence="CC BY-NC-SA 4.0 as usually stated, not confirmed; non-commercial",
         n=0,
         unit="patients",
-        citation="Buda, Saha, Mazurowski, Computers in Biology and Medicine 2019; Mazurowski et al., Journal of "
+        citation="Buda, Saha, Mazurowski, Computers in Biology and Medicine 2019; Mazurowski et al., Journal "
+        "of "
         "Neuro-Oncology 2017; images: The Cancer Imaging Archive, TCGA-LGG",
     ),
     card=Card(
-        intended_use="Research: a second look at axial T2 FLAIR of adult brains for hyperintense abnormality as in "
+        intended_use="Research: a second look at axial T2 FLAIR of adult brains for hyperintense abnormality "
+        "as in "
         "lower-grade glioma. Not a medical device.",
         not_for=(
             "diagnosis or exclusion of disease",
@@ -168,13 +174,16 @@ DECLARATION = Declaration(
             "coronal or sagittal series, 3D FLAIR reformats thinner than 1 mm",
         ),
         limits=(
-            "All patients of the training data have a tumour: the rate of false alarms in healthy people is unknown.",
-            "Training images were 8-bit copies with unknown spacing; 0.94 mm and 5 mm were assumed. Millilitres of "
+            "All patients of the training data have a tumour: the rate of false alarms in healthy people is "
+            "unknown.",
+            "Training images were 8-bit copies with unknown spacing; 0.94 mm and 5 mm were assumed. "
+            "Millilitres of "
             "real series use the series' own spacing, but sizes were learned under that assumption.",
             "Masks are one reader's. White matter disease of age may be drawn.",
             "Real scanner series were looked at (two studies), not measured: they have no truth.",
         ),
-        line="Trained on lower-grade glioma (TCGA-LGG, 8-bit copies, non-commercial licence); not validated on "
+        line="Trained on lower-grade glioma (TCGA-LGG, 8-bit copies, non-commercial licence); not validated "
+        "on "
         "healthy brains, other diseases or your scanner.",
         licences=("data CC BY-NC-SA 4.0 (as usually stated)", "encoder weights Apache-2.0"),
         commercial_use=False,

@@ -52,7 +52,8 @@ APPLICABILITY = Applicability(
             op="matches",
             value=r"doppler|elasto|axilla|lymph",
             code="wrong_technique",
-            sentence="The description names Doppler, elastography or the axilla; the model reads grey images of the breast.",
+            sentence="The description names Doppler, elastography or the axilla; the model reads grey images "
+            "of the breast.",
         ),
     ),
     min_slices=1,
@@ -139,11 +140,13 @@ DECLARATION = Declaration(
         licence="CC BY 4.0 of the article; the data set's own licence was not confirmed",
         n=0,
         unit="images",
-        citation="Al-Dhabyani, Gomaa, Khaled, Fahmy, Dataset of breast ultrasound images, Data in Brief 28 (2020) "
+        citation="Al-Dhabyani, Gomaa, Khaled, Fahmy, Dataset of breast ultrasound images, Data in Brief 28 "
+        "(2020) "
         "104863",
     ),
     card=Card(
-        intended_use="Research: a second look at single grey ultrasound images of the breast that show at most a few "
+        intended_use="Research: a second look at single grey ultrasound images of the breast that show at "
+        "most a few "
         "lesions. Not a medical device.",
         not_for=(
             "diagnosis, exclusion of cancer, or a decision about biopsy",
@@ -151,13 +154,17 @@ DECLARATION = Declaration(
             "screening: the classes of the training data do not have the prevalence of any population",
         ),
         limits=(
-            "Images of one hospital, two ultrasound systems, reduced to 320 pixels; another system may look different.",
-            "Published criticism of the data: many near-duplicates, contradictory labels, images of the axilla, "
-            "calipers and text. Folds here keep near-duplicates together; groups with two classes were left out.",
+            "Images of one hospital, two ultrasound systems, reduced to 320 pixels; another system may look "
+            "different.",
+            "Published criticism of the data: many near-duplicates, contradictory labels, images of the "
+            "axilla, "
+            "calipers and text. Folds here keep near-duplicates together; groups with two classes were left "
+            "out.",
             "No pixel spacing in the data: sizes in mm rest on the received image alone.",
             "The same patient may still stand on both sides of the split: the source names no patients.",
         ),
-        line="Trained on BUSI (one hospital, 8-bit, known duplicates and label faults); not validated on your "
+        line="Trained on BUSI (one hospital, 8-bit, known duplicates and label faults); not validated on "
+        "your "
         "ultrasound system or for any clinical decision.",
         licences=("article CC BY 4.0, data licence not confirmed", "encoder weights Apache-2.0"),
         commercial_use=False,

@@ -1,4 +1,6 @@
-"""What a person decides about a package, apart from what training measures: use, codes, thresholds, warnings."""
+"""What a person decides about a package, apart from what training measures: use, codes, thresholds,
+warnings.
+"""
 
 from __future__ import annotations
 

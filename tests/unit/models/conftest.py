@@ -128,17 +128,17 @@ def original_package(tmp_path_factory):
     return folder
 
 
-@pytest.fixture()
+@pytest.fixture
 def package_folder(original_package, tmp_path):
     return shutil.copytree(original_package, tmp_path / "packages" / original_package.name)
 
 
-@pytest.fixture()
+@pytest.fixture
 def package(original_package):
     return load_package(original_package)
 
 
-@pytest.fixture()
+@pytest.fixture
 def rewrite(package_folder):
     """Change model.json by a function of its decoded content."""
 

@@ -63,5 +63,7 @@ def test_intervals_draw_whole_groups():
 
 def test_the_same_seed_gives_the_same_interval():
     values = np.random.default_rng(1).normal(size=30)
-    runs = [interval(lambda i: float(values[i].mean()), [str(k) for k in range(30)], draws=100) for _ in range(2)]
+    runs = [
+        interval(lambda i: float(values[i].mean()), [str(k) for k in range(30)], draws=100) for _ in range(2)
+    ]
     assert runs[0] == runs[1]

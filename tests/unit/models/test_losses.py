@@ -16,7 +16,9 @@ def test_dice_loss_equals_its_closed_form():
     mask[..., :2] = 1
     logits = torch.full((1, 1, 2, 4), logit(0.25))
     # sum(p m) = 1, sum(p) = 2, sum(m) = 4
-    assert soft_dice_loss(logits, mask, "image").item() == pytest.approx(1 - (2 * 1 + 1) / (2 + 4 + 1), abs=1e-6)
+    assert soft_dice_loss(logits, mask, "image").item() == pytest.approx(
+        1 - (2 * 1 + 1) / (2 + 4 + 1), abs=1e-6
+    )
     assert soft_dice_loss(logits, mask, "batch").item() == pytest.approx(1 - 3 / 7, abs=1e-6)
 
 
@@ -45,7 +47,9 @@ def test_images_without_lesion_do_not_enter_the_dice_per_image():
 
 def test_class_loss_counts_with_its_weight():
     mask = torch.zeros(1, 1, 8, 8)
-    maps = Maps(torch.zeros(1, 1, 8, 8), [torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 2, 2)], torch.zeros(1, 4))
+    maps = Maps(
+        torch.zeros(1, 1, 8, 8), [torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 2, 2)], torch.zeros(1, 4)
+    )
     without = joint_loss(maps, mask, None, over="image", class_weight=2.0, label_smoothing=0.0)
     having = joint_loss(maps, mask, torch.tensor([1]), over="image", class_weight=2.0, label_smoothing=0.0)
     assert (having["total"] - without["total"]).item() == pytest.approx(2 * math.log(4), abs=1e-5)

@@ -22,7 +22,9 @@ def test_a_package_as_made_is_loaded_with_a_digest_of_its_canonical_manifest(pac
     assert package.path("weights").name == "weights.safetensors"
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "golden/input.npz", "golden/expected.npz", "CARD.md"])
+@pytest.mark.parametrize(
+    "name", ["weights.safetensors", "golden/input.npz", "golden/expected.npz", "CARD.md"]
+)
 def test_a_changed_file_is_refused_by_name(package_folder, name):
     path = package_folder / name
     content = bytearray(path.read_bytes())

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from models.postprocess import postprocess
+from models.postprocess import chosen_class, postprocess
 from models.steps import FillHoles, ImageGate, MinComponent, MinPeak, Threshold
 
 THRESHOLD = Threshold(step="threshold", probability=0.5)
@@ -64,3 +64,30 @@ def test_nothing_is_drawn_on_an_image_whose_likeliest_class_is_the_gate_and_a_no
 def test_exactly_one_limit_of_a_smallest_component_must_be_given():
     with pytest.raises(ValueError, match="exactly one"):
         MinComponent(step="min_component")
+
+
+def test_a_threshold_of_the_peak_outlines_what_is_likely_but_not_sure():
+    probability = np.zeros((1, 10, 10), np.float32)
+    probability[0, 2:5, 2:5] = 0.3
+    sure = Threshold(step="threshold", probability=0.5)
+    assert postprocess(probability, (sure,), voxel_ml=None, class_scores=None).labels.max() == 0
+    relative = Threshold(step="threshold", probability=0.5, of_peak=0.5)
+    found = postprocess(probability, (relative,), voxel_ml=None, class_scores=None)
+    assert (found.labels > 0).sum() == 9
+    nothing = postprocess(probability * 0.1, (relative,), voxel_ml=None, class_scores=None)
+    assert nothing.labels.max() == 0
+
+
+@pytest.mark.parametrize(
+    ("scores", "name"),
+    [
+        ({"benign": 0.2, "malignant": 0.25, "normal": 0.55}, "malignant"),
+        ({"benign": 0.2, "malignant": 0.15, "normal": 0.65}, "normal"),
+        ({"benign": 0.7, "malignant": 0.2, "normal": 0.1}, "benign"),
+    ],
+)
+def test_a_gate_with_a_probability_decides_class_and_outline_together(scores, name):
+    steps = (THRESHOLD, ImageGate(step="image_gate", class_name="normal", probability=0.6))
+    assert chosen_class(scores, steps) == name
+    found = postprocess(boxes(), steps, voxel_ml=None, class_scores=scores)
+    assert (found.labels.max() == 0) == (name == "normal")

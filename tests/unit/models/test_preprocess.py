@@ -46,9 +46,7 @@ def test_a_mask_survives_the_way_to_the_canvas_and_back_at_any_spacing(spacing):
 
 def test_the_same_head_at_two_matrices_looks_the_same_to_the_network():
     coarse = head(0.94)
-    fine = Volume(
-        coarse.array.repeat(2, 1).repeat(2, 2), np.diag([0.47, 0.47, 5.0, 1.0]), (0.47, 0.47), 5.0
-    )
+    fine = Volume(coarse.array.repeat(2, 1).repeat(2, 2), np.diag([0.47, 0.47, 5.0, 1.0]), (0.47, 0.47), 5.0)
     a, b = prepare(coarse, BRAIN.preprocess).image, prepare(fine, BRAIN.preprocess).image
     assert a.shape == b.shape
     assert min(np.abs(a - np.roll(b, shift, (1, 2))).mean() for shift in (-1, 0, 1)) < 0.05
@@ -87,7 +85,10 @@ def test_an_ultrasound_image_of_any_shape_fits_the_canvas_and_comes_back():
 
 def test_neighbours_are_stacked_and_the_ends_repeat():
     image = np.arange(4, dtype=np.float32)[:, None, None] * np.ones((1, 2, 2), np.float32)
-    steps = (StackSlices(step="stack_slices", neighbours=1), Standardise(step="standardise", mean=1.0, deviation=0.5))
+    steps = (
+        StackSlices(step="stack_slices", neighbours=1),
+        Standardise(step="standardise", mean=1.0, deviation=0.5),
+    )
     stacked = network_input(image, steps)
     assert (stacked[:, :, 0, 0] * 0.5 + 1).tolist() == [[0, 0, 1], [0, 1, 2], [1, 2, 3], [2, 3, 3]]
 

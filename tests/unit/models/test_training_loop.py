@@ -100,7 +100,13 @@ def test_batches_hold_the_declared_share_of_generated_slices():
     cases = smoke_cases(9)
     extra = [
         type(case)(
-            f"x{case.name}", case.group, case.stratum, case.volume, case.mask, case.class_name, is_simulated=True
+            f"x{case.name}",
+            case.group,
+            case.stratum,
+            case.volume,
+            case.mask,
+            case.class_name,
+            is_simulated=True,
         )
         for case in cases[:3]
     ]
