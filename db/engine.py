@@ -6,6 +6,8 @@ rows locked takes them in this order, so that no two transactions wait for each 
 delivery, then its study; who holds a study touches jobs and deliveries only with SKIP LOCKED.
 """
 
+import contextlib
+import errno
 import os
 import threading
 import time
@@ -249,8 +251,13 @@ def _open_sqlite(url: sa.URL) -> sa.Engine:
     path = Path(url.database)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Patients' names are inside: nobody else may read it.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        # Patients' names are inside: nobody else may read it. A file that is there is never opened beside
+        # SQLite: closing any descriptor of it drops the locks of every connection of this process (fcntl(2)),
+        # and the next process to leave then takes itself for the last and deletes the log under them.
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        if not os.access(path, os.R_OK | os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise DatabaseUnavailable(
             f"cannot open the database file ({error.strerror})",

@@ -34,6 +34,22 @@ def test_sqlite_file_is_for_this_user_only(tmp_path: Path, open_database: Opener
     assert {path.stat().st_mode & 0o077 for path in (tmp_path / "new").glob("preread.db*")} == {0}
 
 
+def test_second_database_of_a_process_leaves_the_locks_of_the_first(
+    sqlite_url, open_database: Opener
+) -> None:
+    """Else another process that leaves deletes the log, and what others write is never seen."""
+    first = open_database(sqlite_url)
+    first.migrate()
+    open_database(sqlite_url)
+    program = (
+        "from db.engine import Database; from db.timeline import note; "
+        f"other = Database.open({sqlite_url!r}); note(other, kind='test', text='seen', source='other'); "
+        "other.close()"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+    assert [event.text for event in timeline.recent_events(first)] == ["seen"]
+
+
 def test_postgres_acknowledges_only_what_is_flushed(postgres_url, open_database: Opener) -> None:
     with open_database(postgres_url).read() as conn:
         assert conn.exec_driver_sql("SHOW synchronous_commit").scalar() == "on"
