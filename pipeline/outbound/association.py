@@ -24,6 +24,7 @@ from pynetdicom.status import code_to_category
 from config.errors import PrereadError
 from config.identity import IMPLEMENTATION_UID, IMPLEMENTATION_VERSION
 from config.settings import PeerSettings
+from pipeline.outbound.reactor_gate import keep_answers
 
 CONNECT_SECONDS: Final = 10.0
 CONTEXTS_MAX: Final = 128  # PS3.8 9.3.2.2: odd identifiers up to 255
@@ -105,6 +106,7 @@ def associated(
     association = ae.associate(
         peer.host, peer.port, contexts=contexts, ae_title=peer.ae_title, evt_handlers=handlers
     )
+    keep_answers(association)
     try:
         if not association.is_established and not association.rejected_contexts:
             raise _unreachable(association, peer)

@@ -9,6 +9,7 @@ from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelGet as GET  # type: ignore[attr-defined]
 
 from db.records import ResultRecord
+from pipeline.outbound.reactor_gate import keep_answers
 from preread.demo.archive import send_at_once
 from preread.demo.sender import ANSWER_SECONDS, Address
 
@@ -54,6 +55,7 @@ def retrieve(
         ext_neg=[build_role(sop_class, scp_role=True) for sop_class in classes],
         evt_handlers=handlers,
     )
+    keep_answers(association)
     if not association.is_established:
         return "no association for C-GET"
     try:
