@@ -12,7 +12,17 @@ from db.requests import cancel, drop_delivery, retry, retry_delivery, send_again
 from db.worklist import queue
 from preread.doctor import check_peers
 from preread.web.forms import text_of
-from preread.web.site import VIEW_COOKIE, VIEW_SECONDS, Look, local_path, look_of, render, session_of, site_of
+from preread.web.site import (
+    VIEW_COOKIE,
+    VIEW_SECONDS,
+    Look,
+    local_path,
+    look_of,
+    number_in,
+    render,
+    session_of,
+    site_of,
+)
 from preread.web.study import view_of
 from preread.web.upkeep import node_page
 
@@ -57,19 +67,19 @@ def send_results_again(request: Request, form: FormData) -> Response:
 
 def retry_job(request: Request, form: FormData) -> Response:
     """A failed or cancelled job with all its attempts."""
-    retry(site_of(request).db, int(request.path_params["job_id"]), source=_asker(request))
+    retry(site_of(request).db, number_in(request, "job_id"), source=_asker(request))
     return _back(form, "/queue")
 
 
 def cancel_job(request: Request, form: FormData) -> Response:
     """A job that waits or runs."""
-    cancel(site_of(request).db, int(request.path_params["job_id"]), source=_asker(request))
+    cancel(site_of(request).db, number_in(request, "job_id"), source=_asker(request))
     return _back(form, "/queue")
 
 
 def retry_one_delivery(request: Request, form: FormData) -> Response:
     """A parked, dropped or delivered object once more."""
-    retry_delivery(site_of(request).db, int(request.path_params["delivery_id"]), source=_asker(request))
+    retry_delivery(site_of(request).db, number_in(request, "delivery_id"), source=_asker(request))
     return _back(form, "/queue")
 
 
@@ -83,16 +93,16 @@ def retry_parked(request: Request, form: FormData) -> Response:
 
 def drop_one_delivery(request: Request, form: FormData) -> Response:
     """Give a delivery up; the object stays here."""
-    drop_delivery(site_of(request).db, int(request.path_params["delivery_id"]), source=_asker(request))
+    drop_delivery(site_of(request).db, number_in(request, "delivery_id"), source=_asker(request))
     return _back(form, "/queue")
 
 
 def call_peers(request: Request, form: FormData) -> Response:
     """C-ECHO to every peer, now."""
-    checks = list(check_peers(site_of(request).settings))
+    echoes = list(check_peers(site_of(request).settings))
     if request.headers.get("hx-request"):
-        return render(request, "_echo.html", checks=checks)
-    return node_page(request, echoes=checks)
+        return render(request, "_echo.html", echoes=echoes)
+    return node_page(request, echoes)
 
 
 def _asker(request: Request) -> str:

@@ -19,6 +19,7 @@ from config.errors import PrereadError
 from config.logs import logger
 from config.settings import Settings
 from db.engine import Database, DatabaseUnavailable
+from db.states import IllegalTransition
 from preread.web import actions, login, metrics, pictures, study, upkeep, worklist
 from preread.web.forms import FormHandler, posted
 from preread.web.guard import Guard
@@ -103,6 +104,8 @@ def _said(request: Request, error: Exception) -> Response:
 def _failed(request: Request, error: Exception) -> Response:
     """An error of ours, in its own words: what, where and the remedy."""
     assert isinstance(error, PrereadError)
+    if isinstance(error, IllegalTransition):
+        return _message(request, 409, "Not now", f"{error.what[:1].upper()}{error.what[1:]}.", error.remedy)
     away = isinstance(error, DatabaseUnavailable)
     log.error("request failed", kind=type(error).__name__, what=error.what)
     if away or request.url.path in ("/healthz", "/metrics"):

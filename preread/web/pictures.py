@@ -16,7 +16,7 @@ from db.records import ResultRecord
 from db.views import StudyView
 from pipeline.reading.refusals import Refusal
 from preread.web.overlay import SegmentMask, overlay_png
-from preread.web.site import Site, look_of, render, site_of
+from preread.web.site import Site, look_of, number_in, render, site_of
 from preread.web.slices import SeriesSlices, SliceRef, png, slice_png
 from preread.web.study import images_of, view_of
 
@@ -112,7 +112,7 @@ def result_object(request: Request) -> Response:
 
 
 def _series(request: Request, site: Site, view: StudyView) -> SeriesSlices | Refusal:
-    series_id = int(request.path_params["series_id"])
+    series_id = number_in(request, "series_id")
     instances = [image for image in images_of(site, view) if image.series_id == series_id]
     if not instances:
         raise HTTPException(404, "This study has no such series.")
@@ -121,14 +121,14 @@ def _series(request: Request, site: Site, view: StudyView) -> SeriesSlices | Ref
 
 def _slice(request: Request, site: Site, view: StudyView) -> tuple[SeriesSlices, SliceRef]:
     slices = _series(request, site, view)
-    index = int(request.path_params["index"])
+    index = number_in(request, "index")
     if isinstance(slices, Refusal) or index >= len(slices.slices):
         raise HTTPException(404, "This series has no such slice.")
     return slices, slices.slices[index]
 
 
 def _result(request: Request, view: StudyView) -> ResultRecord:
-    wanted = int(request.path_params["result_id"])
+    wanted = number_in(request, "result_id")
     found = next((result for result in view.results if result.id == wanted), None)
     if found is None:
         raise HTTPException(404, "This study has no such object.")

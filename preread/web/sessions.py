@@ -2,7 +2,7 @@
 
 The cookie holds an id, the user, when it was last used and a mark of the user's password hash, signed with a
 key that lives in the state folder: a restart logs nobody out, a changed password does. Nothing is kept on the
-server but the ids that logged out, until they would have ended anyway.
+server but the ids that logged out, until they would have ended anyway (a restart forgets those).
 """
 
 import hashlib

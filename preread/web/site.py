@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import jinja2
 from markupsafe import Markup, escape
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
@@ -28,7 +29,7 @@ from preread.web.slices import SliceReader
 VIEW_COOKIE = "preread-view"
 VIEW_SECONDS = 365 * 86400
 FOLDER = Path(__file__).parent
-HIDDEN = "hidden"
+NUMBER_MAX = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,20 @@ def site_of(request: Request) -> Site:
     site = request.app.state.site
     assert isinstance(site, Site)
     return site
+
+
+def number_in(request: Request, name: str) -> int:
+    """A number of the path.
+
+    Raises
+    ------
+    HTTPException
+        No row can have it (404).
+    """
+    number = int(request.path_params[name])
+    if number > NUMBER_MAX:
+        raise HTTPException(404, "There is no such page.")
+    return number
 
 
 def session_of(request: Request) -> Session:

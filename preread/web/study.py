@@ -15,7 +15,7 @@ from db.worklist import study as study_rows
 from db.worklist import study_uid_of
 from preread.web import views, words
 from preread.web.forms import text_of
-from preread.web.site import Site, live, page, site_of
+from preread.web.site import Site, live, number_in, page, site_of
 
 
 def study(request: Request) -> Response:
@@ -65,7 +65,7 @@ def view_of(request: Request) -> StudyView:
         It is not here (404).
     """
     db = site_of(request).db
-    study_uid = study_uid_of(db, int(request.path_params["study_id"]))
+    study_uid = study_uid_of(db, number_in(request, "study_id"))
     found = study_rows(db, study_uid) if study_uid is not None else None
     if found is None:
         raise HTTPException(404, "This study is not here. Finished studies are dropped after some days.")

@@ -6,15 +6,18 @@ milliseconds. Everything after it (measuring, SEG, report, picture, deliveries) 
 
 import datetime
 import hashlib
-import io
 import itertools
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from pydicom.config import IGNORE
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
-from pydicom.filewriter import write_dataset
 from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from config.settings import Settings
@@ -27,6 +30,7 @@ from db.records import NewDelivery, NewResult, ReceivedInstance, SelectionRecord
 from db.results import claim_delivery, commit_analysis, settle_delivery
 from db.spool import SpoolWriter
 from db.worklist import study as study_rows
+from db.worklist import study_uid_of
 from models.manifest import (
     FORMAT,
     Evaluation,
@@ -49,7 +53,7 @@ from pipeline.results.result_set import build_result_set
 BRAIN_MODEL, BREAST_MODEL = "brain-flair-lesion", "breast-us-lesion"
 MR, US, CT = (f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("4", "6.1", "2"))
 ROOT = "1.2.826.0.1.3680043.8.498"
-SEGMENT_BYTES = 4 << 20
+SEGMENT_BYTES = 512 << 10
 _uids = itertools.count(1)
 
 
@@ -80,13 +84,19 @@ def image_header(
     found.SOPClassUID, found.SOPInstanceUID = sop_class, uid()
     found.StudyInstanceUID, found.SeriesInstanceUID = study_uid, series_uid
     found.Modality, found.InstanceNumber, found.SeriesNumber = modality, index + 1, 2
-    found.PatientName, found.PatientID, found.PatientSex = "Doe^Jane", "P-4711", "F"
+    found.PatientName, found.PatientID, found.PatientSex = "DOE^JANE", "P-4711", "F"
     found.PatientBirthDate, found.AccessionNumber, found.StudyID = "19500203", "A1023", "S1"
     found.StudyDate, found.StudyTime = "20260304", "101112"
     found.ReferringPhysicianName, found.Manufacturer = "", "Generated"
-    for keyword, value in values.items():
-        setattr(found, keyword, value)
+    put(found, values)
     return found
+
+
+def put(header: Dataset, values) -> None:
+    """Set attributes, also to what the standard forbids: a peer does not ask."""
+    for keyword, value in values.items():
+        vr = dictionary_VR(tag_for_keyword(keyword))
+        header.add(DataElement(tag_for_keyword(keyword), vr, value, validation_mode=IGNORE))
 
 
 def with_pixels(header: Dataset, array: np.ndarray) -> Dataset:
@@ -131,8 +141,7 @@ def mr_series(
             InversionTime=2500,
             ImageType=["ORIGINAL", "PRIMARY", "M"],
         )
-        for keyword, value in values.items():
-            setattr(one, keyword, value)
+        put(one, values)
         images.append(with_pixels(one, plane.astype(np.uint16)))
     return images
 
@@ -157,8 +166,7 @@ def us_image(plane: np.ndarray, *, study_uid=None, series_uid=None, index=0, **v
     region.PhysicalUnitsXDirection = region.PhysicalUnitsYDirection = 3
     region.PhysicalDeltaX = region.PhysicalDeltaY = 0.008
     one.SequenceOfUltrasoundRegions = [region]
-    for keyword, value in values.items():
-        setattr(one, keyword, value)
+    put(one, values)
     return with_pixels(one, plane.astype(np.uint8))
 
 
@@ -272,10 +280,15 @@ def write_package(folder: Path, model: str) -> Package:
 class SeededNode:
     """State folder, database and packages of a node, and the verbs that fill them."""
 
-    def __init__(self, folder: Path, **settings) -> None:
+    def __init__(self, folder: Path, *, template: "SeededNode | None" = None, **settings) -> None:
         self.folder, self.clock = folder, Clock()
+        if template is not None:  # a closed node: building one takes much longer than copying it
+            shutil.copytree(template.folder, folder)
         self.packages = {
-            model: write_package(folder / "packages", model) for model in (BRAIN_MODEL, BREAST_MODEL)
+            model: load_package(folder / "packages" / model)
+            if template
+            else write_package(folder / "packages", model)
+            for model in (BRAIN_MODEL, BREAST_MODEL)
         }
         tree = {
             "state_folder": folder / "state",
@@ -296,14 +309,15 @@ class SeededNode:
             },
         }
         self.settings = Settings.model_validate({**tree, **settings})
-        self.settings.state_folder.mkdir(parents=True, mode=0o750)
+        self.settings.state_folder.mkdir(parents=True, exist_ok=True, mode=0o750)
         self.db = Database.open(self.settings.database_url, clock=self.clock)
-        self.db.migrate()
+        if template is None:
+            self.db.migrate()
         self.spool = SpoolWriter(
-            self.settings.spool_folder, store="instances", segment_bytes=SEGMENT_BYTES, ahead=0
+            self.settings.spool_folder, store="instances", segment_bytes=SEGMENT_BYTES, ahead=0, durable=False
         )
         self.results = SpoolWriter(
-            self.settings.spool_folder, store="results-0", segment_bytes=SEGMENT_BYTES, ahead=0
+            self.settings.spool_folder, store="results-0", segment_bytes=SEGMENT_BYTES, ahead=0, durable=False
         )
         self.store = ByteStore(self.settings.spool_folder)
 
@@ -502,6 +516,12 @@ class SeededNode:
     def view(self, study_uid: str):
         """The rows of a study."""
         found = study_rows(self.db, study_uid)
+        assert found is not None
+        return found
+
+    def uid_of(self, study_id: int) -> str:
+        """The Study Instance UID of a number."""
+        found = study_uid_of(self.db, study_id)
         assert found is not None
         return found
 
