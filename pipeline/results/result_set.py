@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset
 
 from config.settings import NodeSettings
@@ -21,6 +20,7 @@ from pipeline.reading.source_series import SourceSeries
 from pipeline.results.authorship import Authorship, Kind
 from pipeline.results.capture import build_capture
 from pipeline.results.citation import SliceReference
+from pipeline.results.discretion import without_quoted_values
 from pipeline.results.gather import findings_json, gather_findings, part_of
 from pipeline.results.model_identity import NO_MODEL, model_identity
 from pipeline.results.picture import draw_picture, key_slice
@@ -51,7 +51,7 @@ class ResultSet:
     findings: Mapping[str, Any]
 
 
-@disable_value_validation()
+@without_quoted_values()
 def build_result_set(
     sources: Sequence[SourceSeries],
     predictions: Sequence[Prediction],
@@ -141,7 +141,7 @@ def build_result_set(
     )
 
 
-@disable_value_validation()
+@without_quoted_values()
 def build_not_analysed_set(
     headers: Sequence[Dataset],
     refusal: Refusal,

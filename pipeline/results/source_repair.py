@@ -15,7 +15,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.config import disable_value_validation
 from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.valuerep import format_number_as_ds
@@ -26,6 +25,7 @@ from pipeline.reading.refusals import Refusal, refuse
 from pipeline.reading.source_series import SourceFrame, SourceSeries
 from pipeline.results import source_text
 from pipeline.results.citation import SliceReference, placeholder
+from pipeline.results.discretion import without_quoted_values
 from pipeline.results.uids import frame_of_reference_uid
 
 SPACING_FRACTION: Final = 0.01  # above 1 % the volume in mL would be wrong
@@ -91,9 +91,7 @@ class RepairedSource:
         return str(self.instances[0].Modality)
 
 
-# What stands in the copy was judged here; a second judgement would warn with the value itself, and of the one
-# fault that is kept (leading zeros in UIDs).
-@disable_value_validation()
+@without_quoted_values()
 def repair_source(source: SourceSeries) -> RepairedSource | Refusal:
     """The copy of a source, or why no valid result can cite it.
 
@@ -136,7 +134,7 @@ def repair_source(source: SourceSeries) -> RepairedSource | Refusal:
     )
 
 
-@disable_value_validation()
+@without_quoted_values()
 def bare_copy(header: Dataset) -> Dataset | Refusal:
     """The copy of one header without its geometry, for a report that only names the image."""
     frame = SourceFrame(str(header.get("SOPInstanceUID") or ""), "", None, header)
