@@ -2,18 +2,15 @@
 
 Meaning, for the evaluator (pipeline.reading.selection):
 - An attribute is named by its DICOM keyword. Texts are compared stripped and without case. Of an attribute
-with
-  several values one that fits is enough. An absent or empty attribute is unknown.
+  with several values one that fits is enough. An absent or empty attribute is unknown.
 - `equals`, `in`: the value, or one of the values. `matches`: a regular expression found anywhere in the text.
   `between`: a number from low to high, both included. `exists`: true when known, false when unknown.
-  `within_angle`: degrees between the slice normal and the axis named by `attribute` (axial, coronal,
-  sagittal).
+  `within_angle`: degrees between the slice normal and the axis named by `attribute`.
 - `unknown` says what an unknown attribute means: refuse (the condition fails) or accept (it holds). `exists`
-never
-  meets it.
+  never meets it.
 - A series is taken when every condition of `all` holds, in every group of `any` at least one option holds
-with all
-  its conditions, and no condition of `none` holds. The first failure's code and sentence are the reason.
+  with all its conditions, and no condition of `none` holds. The first failure's code and sentence are the
+  reason.
 - Series that are taken are ranked by the sum of the weights of the `prefer` rules that hold.
 """
 

@@ -60,9 +60,7 @@ def postprocess(
             case MinComponent():
                 mask = drop_components(mask, components_kept_by_size(mask, step, voxel_ml))
             case MinPeak():
-                labels, count = ndimage.label(mask, CONNECTED)
-                peaks = ndimage.maximum(probability, labels, range(1, count + 1)) if count else []
-                mask = drop_components(mask, np.asarray(peaks) >= step.probability)
+                mask = drop_components(mask, components_kept_by_peak(mask, probability, step))
             case ImageGate():
                 if class_scores is None:
                     raise ValueError("image_gate needs class scores, the network gave none")
@@ -107,6 +105,16 @@ def components_kept_by_size(
         return np.asarray(voxels * voxel_ml >= step.minimum_ml)
     assert step.minimum_share is not None  # the step's own validator
     return np.asarray(voxels >= step.minimum_share * mask[0].size)
+
+
+def components_kept_by_peak(
+    mask: NDArray[np.bool_], probability: NDArray[np.float32], step: MinPeak
+) -> NDArray[np.bool_]:
+    """(components,) whether each is sure enough somewhere."""
+    labels, count = ndimage.label(mask, CONNECTED)
+    if count == 0:
+        return np.zeros(0, bool)
+    return np.asarray(ndimage.maximum(probability, labels, range(1, count + 1)) >= step.probability)
 
 
 def drop_components(mask: NDArray[np.bool_], kept: NDArray[np.bool_]) -> NDArray[np.bool_]:

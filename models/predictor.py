@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from models.memory import TooLarge, free_bytes
-from models.networks.building import build_network
+from models.networks.building import build_network, in_channels_last
 from models.networks.unet import EffNetLite0UNet
 from models.package import REINSTALL, Package, PackageError
 from models.postprocess import Labels, chosen_class, postprocess
@@ -90,7 +90,8 @@ class Predictor:
         self.device = torch.device(name)
         network = build_network(package.manifest.network)
         network.load_state_dict(read_weights(package, network))
-        self.network = network.eval().to(self.device, memory_format=torch.channels_last)
+        in_channels_last(network)
+        self.network = network.eval().to(self.device)
 
     def predict(self, volume: Volume) -> Prediction:
         """Read one volume. The same volume gives the same answer on the same CPU.

@@ -116,7 +116,7 @@ def network_input(image: FloatArray, steps: Sequence[PreprocessStep]) -> FloatAr
 def neighbour_indices(slices: int, neighbours: int) -> NDArray[np.int64]:
     """(slices, 2 * neighbours + 1) slice indices; the ends repeat."""
     offsets = np.arange(-neighbours, neighbours + 1)
-    return np.clip(np.arange(slices)[:, None] + offsets[None, :], 0, slices - 1)
+    return np.asarray(np.clip(np.arange(slices)[:, None] + offsets[None, :], 0, slices - 1), dtype=np.int64)
 
 
 def axial_turn(affine: NDArray[np.float64] | None) -> Turn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 from models.networks.registry import NetworkSpec
@@ -22,3 +23,10 @@ def build_network(spec: NetworkSpec, *, dropout: float = 0.0, drop_rate: float =
 def parameter_count(network: nn.Module) -> int:
     """Number of trained numbers."""
     return sum(parameter.numel() for parameter in network.parameters())
+
+
+def in_channels_last(network: nn.Module) -> None:
+    """Lay the kernels out as the CPU's and GPU's convolutions read them fastest, in place."""
+    for parameter in network.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from models.evaluation.evaluate import EvaluationReport, Subset, evaluate_package
-from models.manifest import FORMAT, Evaluation, FileRole, Golden, Manifest, PackageFile, Runtime, Training
+from models.manifest import Evaluation, FileRole, Golden, Manifest, PackageFile, Runtime, Training
 from models.networks.building import build_network, parameter_count
 from models.package import MANIFEST_NAME, Package, digest_of, hash_of, load_package
 from models.predictor import Predictor, golden_volume
@@ -63,7 +63,7 @@ def build_package(
     halves = {key: value.half() if value.dtype == torch.float32 else value for key, value in tensors.items()}
     save_file(halves, package_folder / WEIGHTS)
     arrays = golden_input(recipe.kind)
-    np.savez_compressed(package_folder / GOLDEN_IN, **arrays)
+    np.savez_compressed(package_folder / GOLDEN_IN, allow_pickle=False, **arrays)
     listed: list[tuple[str, FileRole]] = [(WEIGHTS, "weights"), (GOLDEN_IN, "golden_in")]
     for index, (picture, _) in enumerate(pictures):
         (package_folder / "pictures").mkdir(exist_ok=True)
@@ -146,7 +146,7 @@ def assemble(
     """The manifest of what lies in the folder now."""
     declared = DECLARATIONS[recipe.id]
     return Manifest(
-        format=FORMAT,
+        format="preread-model/1",
         id=recipe.id,
         version=version,
         title=declared.title,

@@ -135,8 +135,8 @@ def flair_path(folder: Path, patient: str) -> Path:
 def _load_brain(folder: Path, item: Listed) -> Case:
     import nibabel as nib  # Training only: a worker that predicts does not need it.
 
-    flair: Any = nib.load(flair_path(folder, item.name))  # type: ignore[attr-defined]  # nibabel exports it lazily
-    mask: Any = nib.load(folder / f"{item.name}_mask.nii.gz")  # type: ignore[attr-defined]
+    flair: Any = nib.load(flair_path(folder, item.name))
+    mask: Any = nib.load(folder / f"{item.name}_mask.nii.gz")
     # NIfTI indexes (column, row, slice) and maps to RAS.
     affine = LPS_FROM_RAS @ np.asarray(flair.affine, dtype=np.float64)
     steps = np.linalg.norm(affine[:3, :3], axis=0)

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from models.networks.building import build_network
+from models.networks.building import build_network, in_channels_last
 from models.networks.unet import EffNetLite0UNet
 from models.steps import Standardise
 from models.training.augment import augment
@@ -88,7 +88,7 @@ def train(
         network.load_state_dict(initial_weights)
     elif pretrained:
         load_imagenet(network.encoder)
-    network = network.to(memory_format=torch.channels_last)  # measured: 1.2 x on two cores with bfloat16
+    in_channels_last(network)  # measured: 1.2 x on two cores with bfloat16
     optimizer = build_optimizer(network, recipe)
     rates = [float(group["lr"]) for group in optimizer.param_groups]
     average = {key: value.clone() for key, value in network.state_dict().items()}

@@ -43,7 +43,7 @@ def build_training_set(cases: Iterable[Case], recipe: Recipe) -> TrainingSet:
         simulated += [case.is_simulated] * len(mask)
         first += len(mask)
     all_masks = np.concatenate(masks)
-    positive, is_extra = all_masks.any((1, 2)), np.array(simulated)
+    positive, is_extra = np.asarray(all_masks.any((1, 2))), np.array(simulated)
     labels = np.array(classes)
     return TrainingSet(
         torch.from_numpy(np.concatenate(images)),
