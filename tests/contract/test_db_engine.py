@@ -42,12 +42,13 @@ def test_second_database_of_a_process_leaves_the_locks_of_the_first(
     first.migrate()
     open_database(sqlite_url)
     program = (
-        "from db.engine import Database; from db.timeline import note; "
-        f"other = Database.open({sqlite_url!r}); note(other, kind='test', text='seen', source='other'); "
+        "import sys; from db.engine import Database; from db.timeline import note; "
+        f"other = Database.open({sqlite_url!r}); note(other, kind='test', text=sys.argv[1], source='other'); "
         "other.close()"
     )
-    subprocess.run([sys.executable, "-c", program], check=True)
-    assert [event.text for event in timeline.recent_events(first)] == ["seen"]
+    for text in ("one", "two"):
+        subprocess.run([sys.executable, "-c", program, text], check=True)
+        assert timeline.recent_events(first)[0].text == text
 
 
 def test_postgres_acknowledges_only_what_is_flushed(postgres_url, open_database: Opener) -> None:
