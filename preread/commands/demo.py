@@ -1,11 +1,13 @@
 """`preread demo`: the main job end to end, on this machine, in minutes."""
 
+import signal
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from preread.commands.options import Json, wrong_use
+from preread.commands.options import EXIT_FAILED, Json, wrong_use
 
 
 def demo(
@@ -41,4 +43,6 @@ def demo(
     if studies is not None and not studies.is_dir():
         raise wrong_use(f"--studies: {studies} is not a folder")
     configure(level="warning")
+    # Leave by the same door as Ctrl-C: services are stopped and what they kept is removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_FAILED))
     raise typer.Exit(run_demo(Plan(studies, address, out, keep, as_json, seed)))

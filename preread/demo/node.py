@@ -7,6 +7,8 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,15 @@ from config.errors import PrereadError
 from config.loading import ENVIRONMENT_PREFIX
 from config.settings import Settings
 from db.engine import Database
+from db.workers import list_workers
 from preread.demo.sender import Address
 from preread.readiness import READY_DESCRIPTOR, SUPERVISOR_PID
 from preread.serve import child_environment, preread_command
 
-START_SECONDS = 120.0  # importing torch on a cold disk takes most of it
+START_SECONDS = 300.0  # seconds on a quiet machine; importing torch from a cold, busy disk takes minutes
 STOP_SECONDS = 70.0
+LOOK_SECONDS = 0.2
+LOADING = "loading models"  # the worker's stage until then
 # A demo must never write to the database or the ports of a node that is configured in the environment.
 KEPT_VARIABLES = ("WORKER__", "PACKAGES__", "LOG__", "KILL_POINT")
 
@@ -104,6 +109,22 @@ class DemoNode:
         """
         if self._process is not None and self._process.poll() is not None:
             raise self._failed(f"the services ended with exit code {self._process.returncode}")
+
+    def wait_for_models(self) -> None:
+        """Return when a worker has loaded its models; what is timed afterwards is the reading alone.
+
+        Raises
+        ------
+        NodeFailed
+            The services ended, or no worker became ready in time.
+        """
+        until = time.monotonic() + START_SECONDS
+        with closing(self.open_database()) as database:
+            while not any(worker.stage != LOADING for worker in list_workers(database)):
+                self.check_alive()
+                if time.monotonic() > until:
+                    raise self._failed(f"no worker was ready within {START_SECONDS:.0f} s")
+                time.sleep(LOOK_SECONDS)
 
     def _start(self) -> None:
         read_end, write_end = os.pipe()

@@ -65,6 +65,7 @@ def run_demo(plan: Plan) -> int:
             say(console, f"No DICOM study was found below {plan.studies}.")
             return EXIT_FAILED
         say(console, f"archive {archive.address} · node {node.address()} · page {node.page_url}")
+        node.wait_for_models()
         watched = _send_and_watch(studies, archive, node, console)
         told = tell(watched, studies, truths, archive, node, plan.out or scratch / "results", console)
         print_table(told, console)
