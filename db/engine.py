@@ -11,7 +11,7 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
@@ -24,9 +24,20 @@ from db.hints import Listening, PostgresListening, SocketListening, send_to_sock
 from db.locking import WriterQueue
 
 BUSY_MILLISECONDS = 5000
-CONNECT_SECONDS = 5
 
-# Postgres and SQLite keep at most 10 such things per process at once; more threads wait for their turn.
+# A server that vanished is noticed in seconds; a process of ours that hangs inside a transaction must not hold
+# a study for ever.
+_POSTGRES_OPTIONS: Mapping[str, Any] = {
+    "connect_timeout": 5,
+    "application_name": "preread",
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+    "options": "-c lock_timeout=30s -c idle_in_transaction_session_timeout=60s",
+}
+
+# Of one process; more threads wait for their turn.
 CONNECTIONS_MAX = 10
 
 
@@ -186,7 +197,7 @@ class Database:
                 ears[channel] = SocketListening(self._run_folder, channel)
             else:
                 _, arguments = self._engine.dialect.create_connect_args(self._engine.url)
-                ears[channel] = PostgresListening(arguments, _channel(channel))
+                ears[channel] = PostgresListening({**arguments, **_POSTGRES_OPTIONS}, _channel(channel))
             self._all_ears.append(ears[channel])
         return ears[channel]
 
@@ -292,5 +303,5 @@ def _open_postgres(url: sa.URL) -> sa.Engine:
         max_overflow=0,
         pool_pre_ping=True,  # a server that was restarted must not cost an attempt
         isolation_level="READ COMMITTED",
-        connect_args={"connect_timeout": CONNECT_SECONDS, "application_name": "preread"},
+        connect_args=dict(_POSTGRES_OPTIONS),
     )

@@ -1,6 +1,6 @@
 """PURE. The life of study, job and delivery as tables `(state, event) -> state`, and what a study ends as.
 
-Nothing else in preread decides a state. docs/states.md is drawn from the tables.
+Nothing else in preread decides a state.
 """
 
 from collections.abc import Mapping, Sequence

@@ -57,6 +57,14 @@ def test_postgres_acknowledges_only_what_is_flushed(postgres_url, open_database:
         assert conn.exec_driver_sql("SHOW transaction_isolation").scalar() == "read committed"
 
 
+def test_process_that_hangs_inside_a_transaction_does_not_hold_a_study_for_ever(
+    postgres_url, open_database: Opener
+) -> None:
+    with open_database(postgres_url).read() as conn:
+        assert conn.exec_driver_sql("SHOW lock_timeout").scalar() == "30s"
+        assert conn.exec_driver_sql("SHOW idle_in_transaction_session_timeout").scalar() == "1min"
+
+
 def test_exception_rolls_the_transaction_back(db, life) -> None:
     life.receive()
 
