@@ -54,9 +54,6 @@ def serve_assignments(pipe: Connection, settings: Settings, parent: int) -> None
     parent : process id of the worker; this process dies with it
     """
     _die_with(parent)
-    # The worker decides when to stop: a signal to the whole group must not fail a job.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     logs.configure(level=settings.log.level, form=settings.log.form)
     # pydicom quotes values in its warnings (law 7).
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)
@@ -81,7 +78,7 @@ class _Analyst:
         self._bytes = ByteStore(settings.spool_folder)
         self._offer = Offer((), ())
         self._predictors: OrderedDict[str, Predictor] = OrderedDict()
-        self._stage = "starting"
+        self._stage = "trying its golden case"
 
     def prepare(self) -> Ready:
         """Load and try each package; one that fails its golden case does not run."""
@@ -95,6 +92,9 @@ class _Analyst:
                 self._check_golden(package, predictor)
             except PrereadError as error:
                 refused.append(f"{package.manifest.id}: {error.what}")
+                continue
+            except Exception as error:  # noqa: BLE001 a package that cannot be tried must not stop the others
+                refused.append(f"{package.manifest.id}: {self._failed(error).error}")
                 continue
             device = predictor.device.type  # type: ignore[assignment]
             runs.append(package)

@@ -29,6 +29,9 @@ class Ended:
 
 
 def _main(pipe: Connection, settings: Settings, parent: int) -> None:
+    # The worker decides when to stop: a signal to the whole group must not fail a job.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Imported here, in the new process: the worker must not load torch.
     from pipeline.analyst import serve_assignments
 

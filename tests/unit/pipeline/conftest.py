@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from pipeline_node import BRAIN, BREAST, Node, make_node, write_package
+from pipeline_node import BRAIN, BREAST, REPOSITORY, Node, make_node
+from pipeline_packages import write_package
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -31,3 +32,12 @@ def node(tmp_path: Path, sqlite_url: str, packages: Path) -> Iterator[Node]:
     made = make_node(tmp_path, sqlite_url, packages=packages)
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session")
+def odd_folder() -> Path:
+    """The folder of awkward files beside the checkout; tests that need it are skipped where it is not."""
+    folder = REPOSITORY.parent / "shared" / "data" / "odd-dicom"
+    if not (folder / "index.csv").exists():
+        pytest.skip(f"awkward files are not at {folder}")
+    return folder

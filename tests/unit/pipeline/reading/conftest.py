@@ -154,17 +154,6 @@ def encoded() -> Callable[..., bytes]:
 
 
 @pytest.fixture(scope="session")
-def odd_folder() -> Any:
-    """The folder of awkward files beside the checkout; tests that need it are skipped where it is not."""
-    from pathlib import Path
-
-    folder = Path(__file__).resolve().parents[5] / "shared" / "data" / "odd-dicom"
-    if not (folder / "index.csv").exists():
-        pytest.skip(f"awkward files are not at {folder}")
-    return folder
-
-
-@pytest.fixture(scope="session")
 def dataset_of_file() -> Callable[[Any], tuple[bytes, str]]:
     """(dataset bytes, transfer syntax) of a Part 10 file."""
     import warnings
