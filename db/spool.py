@@ -42,8 +42,7 @@ records become durable with the same group commit.
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Self
@@ -66,7 +65,6 @@ from db.spool_records import (
     CHECKSUM,
     INSTANCE,
     LINK,
-    LINKED,
     LOG,
     META_BYTES_MAX,
     RECORD,
@@ -84,6 +82,7 @@ from db.spool_records import (
     segments_of,
     walk_segment,
 )
+from db.spool_run import SETTLED, OpenSegment, Run, settle_runs
 from db.spool_segments import SegmentSupply
 
 __all__ = [
@@ -101,64 +100,12 @@ __all__ = [
 
 SEGMENT_BYTES_DEFAULT = 64 << 20
 INLINE_BYTES_MAX = 4 << 20
-WRITE_BACK_BYTES = 8 << 20
 FREE_CHECK_SECONDS = 0.25
-SETTLED = (1).to_bytes(8, "little")
 
 
 def no_retired_segments() -> Sequence[tuple[int, int]]:
     """A store that recycles nothing."""
     return ()
-
-
-@dataclass(slots=True)
-class _Open:
-    """A segment being written: `offset` of the next record, `chain` the checksum it must name."""
-
-    fd: int
-    number: int
-    epoch: int
-    offset: int
-    chain: int
-    limit: int
-
-
-class Run:
-    """One large record on its way into a segment of its own; `finish` puts it into the log."""
-
-    def __init__(self, writer: "SpoolWriter", at: _Open, meta: bytes) -> None:
-        self._writer, self._at, self._meta = writer, at, meta
-        self._sum, self._written_back = xxh3_64(), RECORDS_AT
-        self.size = 0
-
-    def write(self, fragments: Sequence[Bytes]) -> None:
-        """Append to the dataset; raises `SpoolFull` (then `discard` the run) or `SpoolFailed`."""
-        at = self._at
-        self._writer.check_reserve()
-        for fragment in fragments:
-            self._sum.update(fragment)
-        size = self._writer.put(at.fd, fragments, at.offset)
-        self.size, at.offset = self.size + size, at.offset + size
-        if at.offset - self._written_back >= WRITE_BACK_BYTES:
-            # Spread the disk's work over the transfer: the last sync is short, the page cache stays small.
-            self._writer.files.start_writing_back(at.fd, self._written_back, at.offset - self._written_back)
-            self._written_back = at.offset
-
-    def finish(self) -> Location:
-        """Complete the record and link it into the log; durable after the writer's next `commit`."""
-        at = self._at
-        head = RECORD.pack(RECORD_MAGIC, INSTANCE, at.epoch, at.chain, self.size, len(self._meta))
-        self._sum.update(self._meta)
-        self._sum.update(head)
-        checksum = int(self._sum.intdigest())
-        self._writer.put(at.fd, [CHECKSUM.pack(checksum)], at.offset)
-        self._writer.put(at.fd, [head, self._meta], RECORDS_AT)
-        self._writer.link(at, self._meta, LINKED.pack(at.number, at.epoch, self.size, checksum))
-        return Location(self._writer.store, at.number, at.epoch, RECORDS_AT, self.size)
-
-    def discard(self) -> None:
-        """Forget the run and free its space; nothing of it was ever visible."""
-        self._writer.drop(self._at)
 
 
 class SpoolWriter:
@@ -194,11 +141,11 @@ class SpoolWriter:
     ) -> None:
         self.store, self.files = store, files or SpoolFiles()
         self.inline_bytes_max = min(INLINE_BYTES_MAX, (segment_bytes - RECORDS_AT) // 4)
-        self._spool, self._folder, self._durable = folder, folder / store, durable
+        self._folder, self._durable = folder / store, durable
         self._reserve_bytes, self._free_checked_at, self._has_room = reserve_bytes, 0.0, True
         self._failure: SpoolFailed | None = None
-        self._rolled: list[_Open] = []
-        self._linked: list[_Open] = []
+        self._rolled: list[OpenSegment] = []
+        self._linked: list[OpenSegment] = []
         self._is_dirty = False
         with ExitStack() as opened, self._typed_errors():
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -207,7 +154,8 @@ class SpoolWriter:
             self._epoch = max((header.epoch for header in found.values() if header), default=0)
             numbers = count(max(found, default=0) + 1)
             self._numbers = numbers
-            self._settle_runs([header for header in found.values() if header and header.kind == RUN])
+            runs = [header for header in found.values() if header and header.kind == RUN]
+            settle_runs(self.files, folder, store, runs)
             self._supply = SegmentSupply(
                 self._folder,
                 files=self.files,
@@ -220,10 +168,15 @@ class SpoolWriter:
             )
             opened.callback(self._supply.close)
             logs = [header for header in found.values() if header and header.kind == LOG]
-            self._current = self._reopen(max(logs, key=lambda h: h.epoch)) if logs else self._begin()
-            opened.callback(lambda: self.files.close(self._current.fd))
-            # What a killed process wrote and did not sync may be whole; rows may point only to durable bytes.
-            self.files.sync(self._current.fd)
+            self._current: OpenSegment | None = None
+            opened.callback(self._close_current)
+            if logs:
+                self._current = self._reopen(max(logs, key=lambda header: header.epoch))
+                # A killed process may have left whole records unsynced; rows may point to durable ones only.
+                self.files.sync(self._current.fd)
+            else:
+                with suppress(SpoolFull):  # a full disk must not keep the process from starting
+                    self._current = self._begin()
             self.committed = self._end()
             self._opened = opened.pop_all()
 
@@ -255,14 +208,13 @@ class SpoolWriter:
     def open_run(self, meta: bytes) -> Run:
         """Begin a record whose length is not known yet, in a file of its own."""
         self.check_reserve()
+        log_epoch = self._with_room_for(0).epoch
         number = next(self._numbers)
         self._epoch += 1
         with self._typed_errors():
             fd = self.files.open(segment_path(self._folder, number), create=True)
-            header, chain = encode_segment_header(
-                RUN, number, self._epoch, secrets.randbits(64), self._current.epoch
-            )
-            at = _Open(fd, number, self._epoch, RECORDS_AT + RECORD.size + len(meta), chain, 1 << 62)
+            header, chain = encode_segment_header(RUN, number, self._epoch, secrets.randbits(64), log_epoch)
+            at = OpenSegment(fd, number, self._epoch, RECORDS_AT + RECORD.size + len(meta), chain, 1 << 62)
             try:
                 self.put(fd, [header], 0)
                 self.files.sync_folder(self._folder)
@@ -283,8 +235,10 @@ class SpoolWriter:
         kill_points.reached("K3")
         try:
             if self._durable:
-                for at in (*self._linked, *self._rolled, self._current):
+                for at in (*self._linked, *self._rolled):
                     self.files.sync(at.fd)
+                if self._current is not None:
+                    self.files.sync(self._current.fd)
             for at in self._linked:
                 self.files.write(at.fd, [SETTLED], SETTLED_AT)
             for at in (*self._linked, *self._rolled):
@@ -336,12 +290,12 @@ class SpoolWriter:
         except OSError as error:
             raise self._trouble(error) from error
 
-    def link(self, run: _Open, meta: bytes, link: bytes) -> None:
+    def link(self, run: OpenSegment, meta: bytes, link: bytes) -> None:
         """Name a finished run in the log; for `Run`."""
         self._append(LINK, meta, [link], len(link))
         self._linked.append(run)
 
-    def drop(self, run: _Open) -> None:
+    def drop(self, run: OpenSegment) -> None:
         """Remove the file of a run; for `Run`."""
         with self._typed_errors():
             self.files.close(run.fd)
@@ -351,10 +305,7 @@ class SpoolWriter:
         if len(meta) > META_BYTES_MAX:
             raise ValueError(f"meta of {len(meta)} bytes; {META_BYTES_MAX} is the most")
         total = RECORD.size + len(meta) + size + CHECKSUM.size
-        if self._current.offset + total > self._current.limit:
-            full, self._current = self._current, self._begin()
-            self._rolled.append(full)
-        at = self._current
+        at = self._with_room_for(total)
         head = RECORD.pack(RECORD_MAGIC, kind, at.epoch, at.chain, size, len(meta))
         state = xxh3_64()
         for fragment in fragments:
@@ -370,7 +321,7 @@ class SpoolWriter:
         at.offset, at.chain, self._is_dirty = at.offset + total, checksum, True
         return location
 
-    def _tear_if_asked(self, at: _Open, parts: Sequence[Bytes]) -> None:
+    def _tear_if_asked(self, at: OpenSegment, parts: Sequence[Bytes]) -> None:
         """For crash tests: leave a torn record behind, as a kill inside the gather write would."""
         if kill_points.armed("K1"):
             self.put(at.fd, [parts[0][: RECORD.size]], at.offset)
@@ -380,53 +331,39 @@ class SpoolWriter:
             self.put(at.fd, [whole[: len(whole) // 2]], at.offset)
             kill_points.reached("K2")
 
-    def _end(self) -> Mark:
-        return Mark(self.store, self._current.number, self._current.epoch, self._current.offset)
+    def _with_room_for(self, total: int) -> OpenSegment:
+        """The current segment, rolled over first when `total` more bytes do not fit."""
+        full = self._current
+        if full is not None and full.offset + total <= full.limit:
+            return full
+        self._current = self._begin()
+        if full is not None:
+            self._rolled.append(full)
+        return self._current
 
-    def _begin(self) -> _Open:
+    def _close_current(self) -> None:
+        if self._current is not None:
+            self.files.close(self._current.fd)
+
+    def _end(self) -> Mark:
+        at = self._current
+        return Mark(self.store, at.number, at.epoch, at.offset) if at else Mark(self.store, 0, 0, RECORDS_AT)
+
+    def _begin(self) -> OpenSegment:
         """Open a blank segment under a new epoch; its header is synced with its first records."""
         fd, number = self._supply.take()
         self._epoch += 1
         header, chain = encode_segment_header(LOG, number, self._epoch, secrets.randbits(64), 0)
         self.put(fd, [header], 0)
-        return _Open(fd, number, self._epoch, RECORDS_AT, chain, self.files.size(fd))
+        return OpenSegment(fd, number, self._epoch, RECORDS_AT, chain, self.files.size(fd))
 
-    def _reopen(self, header: SegmentHeader) -> _Open:
+    def _reopen(self, header: SegmentHeader) -> OpenSegment:
         """Go on behind the last valid record of the newest log segment."""
         fd = self.files.open(segment_path(self._folder, header.number))
-        at = _Open(fd, header.number, header.epoch, RECORDS_AT, header.checksum, self.files.size(fd))
+        at = OpenSegment(fd, header.number, header.epoch, RECORDS_AT, header.checksum, self.files.size(fd))
         for offset, whole in walk_segment(self.files, fd, header, start=RECORDS_AT, until=at.limit):
             at.offset, at.chain = offset + whole.header.total, whole.checksum
         return at
-
-    def _settle_runs(self, headers: Sequence[SegmentHeader]) -> None:
-        """Remove runs that no link names: the process ended before they were acknowledged."""
-        doubtful: dict[int, SegmentHeader] = {}
-        for header in headers:
-            fd = self.files.open(segment_path(self._folder, header.number))
-            try:
-                if not any(self.files.read(fd, len(SETTLED), SETTLED_AT)):
-                    doubtful[header.number] = header
-            finally:
-                self.files.close(fd)
-        if not doubtful:
-            return
-        start = Mark(self.store, 0, min(header.log_epoch for header in doubtful.values()), RECORDS_AT)
-        linked = {
-            (item.location.segment, item.location.epoch)
-            for item in replay(self._spool, self.store, start, files=self.files)
-        }
-        for number, header in doubtful.items():
-            path = segment_path(self._folder, number)
-            if (number, header.epoch) not in linked:
-                self.files.remove(path)
-                continue
-            fd = self.files.open(path)
-            try:
-                self.files.sync(fd)
-                self.files.write(fd, [SETTLED], SETTLED_AT)
-            finally:
-                self.files.close(fd)
 
     def _trouble(self, error: OSError) -> PrereadError:
         typed = trouble(error, where=str(self._folder))

@@ -193,10 +193,13 @@ class Peer:
             return True
 
     def associate(self, request: bytes | None = None) -> Self:
-        answer = self.send(request or associate_request()).receive()
-        if answer[0] != 2:
+        try:
+            answer = self.send(request or associate_request()).receive()
+            if answer[0] != 2:
+                raise Refused(answer)
+        except OSError:
             self.close()
-            raise Refused(answer)
+            raise
         return self
 
     def echo(self) -> int:

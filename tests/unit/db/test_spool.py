@@ -264,6 +264,27 @@ def test_below_the_reserve_nothing_is_written_and_it_recovers_alone(
         assert found(tmp_path) == first + later
 
 
+def test_writer_starts_on_a_full_disk_and_writes_as_soon_as_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("db.spool.FREE_CHECK_SECONDS", 0.0)
+    disk = TroubledDisk()
+    disk.free = 0
+    with SpoolWriter(tmp_path, store=STORE, segment_bytes=SMALL, reserve_bytes=1 << 20, files=disk) as writer:
+        assert list(replay(tmp_path, STORE, until=writer.committed)) == []
+        with pytest.raises(SpoolFull):
+            fill(writer, [100])
+        disk.free = 1 << 40
+        written: list[tuple[bytes, bytes, Location]] = []
+        for _ in range(200):
+            try:
+                written = fill(writer, [100])
+                break
+            except SpoolFull:
+                threading.Event().wait(0.05)
+        assert found(tmp_path) == written
+
+
 def test_disk_full_while_a_segment_is_prepared_is_met_at_roll_over_and_passes(tmp_path: Path) -> None:
     class NoRoom(SpoolFiles):
         full = False
