@@ -25,8 +25,8 @@ from db.locking import WriterQueue
 
 BUSY_MILLISECONDS = 5000
 
-# A server that vanished is noticed in seconds; a process of ours that hangs inside a transaction must not hold
-# a study for ever.
+# A server that vanished is noticed in seconds; a process of ours that hangs inside a transaction must not
+# hold a study for ever.
 _POSTGRES_OPTIONS: Mapping[str, Any] = {
     "connect_timeout": 5,
     "application_name": "preread",
