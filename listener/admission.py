@@ -56,6 +56,21 @@ class Refusal:
     comment: str
 
 
+def remedy_of(refusal: Refusal) -> str:
+    """What a person can do about a refused instance."""
+    match refusal.status:
+        case 0xA700:
+            return (
+                "Free disk space or lower retention.days; a larger instance needs listener.instance_gib_max."
+            )
+        case 0x0124:
+            return "Set may_send of this peer to true if it may send images."
+        case 0x0122:
+            return "Correct the sender: it names another SOP class than it proposed."
+        case _:
+            return "Correct the object at the sender and send it again; nothing of it was kept."
+
+
 @dataclass(frozen=True, slots=True)
 class _Allowed:
     name: str

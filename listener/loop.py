@@ -16,7 +16,7 @@ from config import kill_points
 from config.logs import logger
 from db.records import Mark
 from db.spool import SpoolFailed
-from listener.admission import OUT_OF_RESOURCES, Refusal, plain_address
+from listener.admission import OUT_OF_RESOURCES, Refusal, plain_address, remedy_of
 from listener.connection import Connection, Stage
 from listener.guard import Census, Limits
 from listener.intake import Intake, Sender
@@ -186,10 +186,10 @@ class Loop:
             self._close(connection)
             return
         for refusal in connection.refused:
-            self._tell(
+            self.tell(
                 connection.sender,
                 f"instance refused with {refusal.status:04X}: {refusal.comment}",
-                "See the status in docs/operating.md; the object was not stored.",
+                remedy_of(refusal),
             )
         connection.refused.clear()
         if connection.is_paused:
@@ -281,9 +281,7 @@ class Loop:
         if answer.refused:
             # One line, not one per class: many senders propose everything they know and send little of it.
             reason = f"proposed and not accepted ({len(answer.refused)}): {'; '.join(answer.refused)}"
-            self._tell(
-                sender, reason, "Nothing to do, unless the peer is to send these: they are not stored."
-            )
+            self.tell(sender, reason, "Nothing to do, unless the peer is to send these: they are not stored.")
 
     def _hand_over(self, connection: Connection, size: int, sender: Sender, now: float) -> None:
         sock = connection.sock
@@ -311,11 +309,12 @@ class Loop:
         now: float,
     ) -> None:
         connection.sock.recv(size)
-        self._tell(sender, reason, remedy)
+        self.tell(sender, reason, remedy)
         connection.close_with(reject_pdu(*answer), now)
         self._poll.modify(connection.sock, _READ)
 
-    def _tell(self, sender: Sender, reason: str, remedy: str) -> None:
+    def tell(self, sender: Sender, reason: str, remedy: str) -> None:
+        """Report what was refused, within bounds; from any thread."""
         if self._told >= REPORTS_PER_SWEEP:  # a flood of refusals must not become a flood of rows
             return
         self._told += 1

@@ -22,8 +22,7 @@ from pynetdicom.association import Association
 from pynetdicom.transport import AddressInformation, AssociationSocket
 
 from config.identity import IMPLEMENTATION_UID, IMPLEMENTATION_VERSION
-from config.logs import logger
-from listener.admission import OUT_OF_RESOURCES, SUCCESS, Refusal
+from listener.admission import OUT_OF_RESOURCES, SUCCESS, Refusal, remedy_of
 from listener.intake import Announced, Sender
 from listener.loop import Loop
 from listener.negotiate import supported_contexts
@@ -175,10 +174,9 @@ class UnusualAssociations:
         refusal: Refusal | None = Refusal(OUT_OF_RESOURCES, "too many instances wait for the disk")
         if self._loop is not None and self._loop.submit(submission):
             refusal = submission.wait(COMMIT_SECONDS_MAX)
-        if refusal is not None:
-            logger("listener").info(
-                "instance refused", peer=association.sender.address, status=f"{refusal.status:04X}"
-            )
+        if refusal is not None and self._loop is not None:
+            reason = f"instance refused with {refusal.status:04X}: {refusal.comment}"
+            self._loop.tell(association.sender, reason, remedy_of(refusal))
         return _status(refusal)
 
 

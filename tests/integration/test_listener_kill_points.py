@@ -81,7 +81,7 @@ def survives(node: ListenerProcess, history: History) -> None:
         assert node.terminate() == 0
 
 
-RECEIVER_POINTS = ("K1:7", "K2:20", "K3:1", "K3:12", "K4:1", "K4:12", "K5:1", "K5:15", "K9:8", "K9:11")
+RECEIVER_POINTS = ("K1:7", "K2:20", "K3:1", "K3:12", "K4:1", "K4:12", "K5:1", "K5:15", "K9:1", "K9:2")
 RECORDER_POINTS = ("K6:1", "K7:1", "K8:1", "K15:1", "K15:25")
 
 
