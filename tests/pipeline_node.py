@@ -35,7 +35,7 @@ from models.training.golden import golden_input
 REPOSITORY = Path(__file__).resolve().parents[1]
 BREAST, BRAIN = "breast-us-lesion", "brain-flair-lesion"
 NEVER_IMAGES = ("1.2.840.10008.5.1.4.1.1.66", "1.2.840.10008.5.1.4.1.1.88", "1.2.840.10008.5.1.4.1.1.11")
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 240.0
 
 
 def encoded(dataset: Dataset, transfer_syntax: str = ExplicitVRLittleEndian) -> bytes:
