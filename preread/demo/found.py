@@ -74,7 +74,11 @@ class FoundStudy:
         """Modalities and study description, as the worklist shows them."""
         modalities = sorted({found.modality for found in self.objects if found.modality})
         texts = [found.description for found in self.objects if found.description]
-        return " ".join(["/".join(modalities), *texts[:1]]).strip() or "study"
+        modality = "/".join(modalities)
+        text = texts[0] if texts else ""
+        if text.upper().startswith(modality.upper()):
+            return text or "study"
+        return f"{modality} {text}".strip()
 
 
 def find_studies(folder: Path) -> tuple[list[FoundStudy], list[Unsendable]]:

@@ -87,7 +87,8 @@ def _ended_job(view: StudyView, job: JobRecord) -> Ended:
         reason=judged.reason_code,
         message=headline if judged.outcome == "delivered" and headline else judged.sentence,
         model=job.model,
-        series_uid=findings.get("series_uid") or _taken_series(view, job),
+        # The plan names the series to read, best first; a refusal has no findings that could.
+        series_uid=findings.get("series_uid") or next(iter(job.parameters.get("series", ())), None),
         results=tuple(result for result in view.results if result.job_id == job.id),
         findings=findings,
         ended_at=_last(job, deliveries),
@@ -98,16 +99,6 @@ def _last(job: JobRecord, deliveries: Sequence[DeliveryRecord]) -> float | None:
     times = [delivery.delivered_at for delivery in deliveries] or [job.done_at]
     known = [at.timestamp() for at in times if at is not None]
     return max(known) if known else None
-
-
-def _taken_series(view: StudyView, job: JobRecord) -> str | None:
-    taken = [
-        selection
-        for selection in view.selections
-        if selection.taken and selection.model == job.model and selection.revision == job.revision
-    ]
-    taken.sort(key=lambda selection: selection.rank or 0)
-    return taken[0].series_uid if taken else None
 
 
 def _first_of_each_kind(results: Sequence[ResultRecord], paths: Mapping[str, str]) -> dict[str, str | None]:

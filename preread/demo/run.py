@@ -4,6 +4,7 @@ Everything a person reads goes to standard error; standard output is for `--json
 """
 
 import contextlib
+import sys
 import tempfile
 import threading
 import time
@@ -29,6 +30,7 @@ from preread.demo.watch import Watched, watch
 
 QUIET_SECONDS = 2.0
 STALL_MARGIN_SECONDS = 120.0
+LINE_WIDTH = 160  # of the table in a file or a pipe
 EMBEDDED_AE = "DEMO_ARCHIVE"
 
 
@@ -46,7 +48,7 @@ class Plan:
 
 def run_demo(plan: Plan) -> int:
     """Run it. Returns 0 when every study has an outcome other than failed."""
-    console = Console(stderr=True)
+    console = Console(stderr=True, width=None if sys.stderr.isatty() else LINE_WIDTH)
     with contextlib.ExitStack() as stack:
         # Studies are generated or found while the services start.
         finding = stack.enter_context(ThreadPoolExecutor(1)).submit(_studies, plan)

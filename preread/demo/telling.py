@@ -78,7 +78,7 @@ def print_table(told: Sequence[Told], console: Console) -> None:
     table = Table(title="What was there and what was found", title_justify="left", header_style="bold")
     has_truth = any(one.verdict is not None for one in told)
     for name in ("study", "model", "outcome", "finding"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     if has_truth:
         table.add_column("truth")
         table.add_column("Dice", justify="right")
@@ -100,9 +100,10 @@ def print_table(told: Sequence[Told], console: Console) -> None:
 
 
 def _finding(entry: Ended) -> str:
-    said = (entry.findings or {}).get("class")
-    text = entry.message if entry.reason is None else f"{entry.reason}: {entry.message}"
-    return f"{said}: {text}" if said and not text.startswith(str(said)) else text
+    """The headline of what was found, or the code of why not; the sentence was said when the study ended."""
+    if entry.outcome == "failed":
+        return entry.message
+    return entry.reason or entry.message
 
 
 def print_lines(told: Sequence[Told], *, are_kept: bool) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from db.records import DeliveryRecord, JobRecord, Location, ResultRecord, SelectionRecord, StudyRecord
+from db.records import DeliveryRecord, JobRecord, Location, ResultRecord, StudyRecord
 from db.views import StudyView
 from preread.demo.outcomes import ended_study
 from preread.demo.progress import state_words
@@ -118,14 +118,17 @@ def test_a_delivered_study_is_one_line_with_results_and_findings() -> None:
 
 
 def test_each_model_of_a_study_has_a_line_of_its_own() -> None:
-    refused = job(3, model="breast", outcome="not_analysed", reason_code="MISSING-SLICE", reason="A gap.")
+    refused = job(
+        3,
+        model="breast",
+        outcome="not_analysed",
+        reason_code="MISSING-SLICE",
+        reason="A gap.",
+        parameters={"series": ["7.8", "7.7"]},
+    )
     parts = {
         "results": (result(1, "SEG"),),
         "deliveries": (delivery(1, "delivered", 6.0),),
-        "selections": (
-            SelectionRecord(1, 1, "breast", "7.7", taken=True, rank=2, code=None, sentence=""),
-            SelectionRecord(1, 1, "breast", "7.8", taken=True, rank=1, code=None, sentence=""),
-        ),
     }
     entries = ended_study(view(study(), plan(), job(2, findings=FINDINGS), refused, **parts))
     assert entries is not None
