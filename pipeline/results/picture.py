@@ -117,8 +117,11 @@ def _head(canvas: Canvas, findings: Findings) -> None:
         DIM,
         right=True,
     )
-    words = headline(findings)
-    canvas.text((_MARGIN, 62), words[0].upper() + words[1:], 40, URGENT if is_urgent(findings) else TEXT)
+    words, urgent = headline(findings), is_urgent(findings)
+    canvas.text((_MARGIN, 62), words[0].upper() + words[1:], 40, URGENT if urgent else TEXT)
+    if urgent:
+        # Colour is never the only carrier.
+        canvas.text((WIDTH - _MARGIN, 76), "flagged urgent", 24, URGENT, right=True)
 
 
 def _main_image(
