@@ -6,7 +6,7 @@ Runs the shipped file through the same Predictor that the worker uses, post-proc
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +20,7 @@ from models.package import Package
 from models.predictor import Predictor
 from models.training.cases import Case, DataKind, Listed, list_cases, load_case
 from models.training.recipes import RECIPES
-from models.training.split import Split, check_against_folder, read_split, split_path
+from models.training.split import Split, axilla_images, check_against_folder, read_split, split_path
 
 Subset = Literal["scored", "frozen"]
 Indices = NDArray[np.int64]
@@ -102,10 +102,28 @@ def evaluate_package(
         results.append(judge(predictor, load_case(kind, folder, item)))
         if progress is not None:
             progress(done + 1, len(items))
-    figures = brain_figures(results) if kind == "brain-flair" else breast_figures(results)
     return EvaluationReport(
-        package.manifest.id, package.digest, kind, split.sha256, subset, figures, tuple(results)
+        package.manifest.id,
+        package.digest,
+        kind,
+        split.sha256,
+        subset,
+        figures_of(kind, results),
+        tuple(results),
     )
+
+
+def figures_of(kind: DataKind, results: Sequence[CaseResult]) -> tuple[Figure, ...]:
+    """The figures of a data set."""
+    return brain_figures(results) if kind == "brain-flair" else breast_figures(results)
+
+
+def frozen_part(report: EvaluationReport) -> EvaluationReport:
+    """The frozen subset of a report on the whole scored fold, without predicting again."""
+    split = read_split(split_path(report.dataset))
+    names = {item.name for item in subset_of(split, report.dataset, "frozen")}
+    cases = tuple(case for case in report.cases if case.name in names)
+    return replace(report, subset="frozen", figures=figures_of(report.dataset, cases), cases=cases)
 
 
 def subset_of(split: Split, kind: DataKind, subset: Subset) -> list[Listed]:
@@ -156,6 +174,8 @@ def brain_figures(results: Sequence[CaseResult]) -> tuple[Figure, ...]:
 def breast_figures(results: Sequence[CaseResult]) -> tuple[Figure, ...]:
     """Lesion Dice, accuracy over three classes, malignant AUC, share of normal images drawn on."""
     lesions = [result for result in results if result.dice is not None]
+    axilla = axilla_images()
+    in_breast = [result for result in lesions if result.name not in axilla]
     normals = [result for result in results if result.true_class == "normal"]
     names = ("benign", "malignant", "normal")
     truth = np.array([names.index(result.true_class or "") for result in results])
@@ -164,6 +184,9 @@ def breast_figures(results: Sequence[CaseResult]) -> tuple[Figure, ...]:
 
     def lesion_dice(indices: Indices) -> float:
         return mean_of_known([lesions[index].dice for index in indices])
+
+    def breast_dice(indices: Indices) -> float:
+        return mean_of_known([in_breast[index].dice for index in indices])
 
     def class_accuracy(indices: Indices) -> float:
         return accuracy(found[indices], truth[indices])
@@ -177,6 +200,7 @@ def breast_figures(results: Sequence[CaseResult]) -> tuple[Figure, ...]:
     figures = []
     for metric, figure, part in (
         ("dice_per_lesion_image_mean", lesion_dice, lesions),
+        ("dice_per_lesion_image_mean_without_axilla", breast_dice, in_breast),
         ("accuracy_three_classes", class_accuracy, results),
         ("auc_malignant", malignant_auc, results),
         ("normals_drawn_on", normals_drawn, normals),

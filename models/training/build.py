@@ -7,14 +7,18 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from models.evaluation.evaluate import EvaluationReport, Subset, evaluate_package
+from models.evaluation.evaluate import EvaluationReport, evaluate_package, frozen_part
+from models.evaluation.pictures import contact_sheet, outlined, save_jpeg
 from models.manifest import Evaluation, FileRole, Golden, Manifest, PackageFile, Runtime, Training
 from models.networks.building import build_network, parameter_count
 from models.package import MANIFEST_NAME, Package, digest_of, hash_of, load_package
@@ -25,6 +29,7 @@ from models.training.golden import golden_input
 from models.training.pretrained import PRETRAINED_NAME
 from models.training.recipes import RECIPES, Recipe
 from models.training.run import TrainingRun
+from models.volume import Volume
 
 WEIGHTS, GOLDEN_IN, GOLDEN_OUT, CARD = (
     "weights.safetensors",
@@ -32,6 +37,16 @@ WEIGHTS, GOLDEN_IN, GOLDEN_OUT, CARD = (
     "golden/expected.npz",
     "CARD.md",
 )
+CELL_PIXELS = 180  # of a slice on a contact sheet
+
+
+@dataclass(frozen=True, eq=False)
+class PicturedCase:
+    """A case to show on the card; only what may be published."""
+
+    volume: Volume
+    truth: NDArray[np.bool_] | None
+    sentence: str
 
 
 def build_package(
@@ -42,77 +57,87 @@ def build_package(
     *,
     version: str,
     released: str,
-    pictures: Sequence[tuple[Path, str]] = (),
+    pictured: Sequence[PicturedCase] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Package, EvaluationReport]:
     """Write a package folder and return it, loaded and verified, with its evaluation on the scored fold.
 
+    An existing package is replaced at the end, when the new one is whole.
+
     Parameters
     ----------
     weights : float32 safetensors of the last run; shipped as float16
-    runs : the run and those it was fine-tuned from, oldest first; the last names recipe and seed
+    runs : the run and those it was fine-tuned from, oldest first; the last names the seed
     version, released : e.g. 1.0.0 and 2026-11-21
-    pictures : JPEG files for the card, each with its sentence
+    pictured : cases whose slices are shown on the card with the model's outlines
     """
     recipe = RECIPES[runs[-1].recipe]
-    if package_folder.exists():
-        shutil.rmtree(package_folder)
-    (package_folder / "golden").mkdir(parents=True)
+    folder = package_folder.with_name(f".{package_folder.name}.partial")
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "golden").mkdir(parents=True)
     tensors = load_file(weights)
     # Half the bytes; what is evaluated below is this file, so the figures are those of the halves.
     halves = {key: value.half() if value.dtype == torch.float32 else value for key, value in tensors.items()}
-    save_file(halves, package_folder / WEIGHTS)
+    save_file(halves, folder / WEIGHTS)
+    (folder / WEIGHTS).chmod(0o644)  # safetensors writes for the owner alone; a service reads as another user
     arrays = golden_input(recipe.kind)
-    np.savez_compressed(package_folder / GOLDEN_IN, allow_pickle=False, **arrays)
-    listed: list[tuple[str, FileRole]] = [(WEIGHTS, "weights"), (GOLDEN_IN, "golden_in")]
-    for index, (picture, _) in enumerate(pictures):
-        (package_folder / "pictures").mkdir(exist_ok=True)
-        name = f"pictures/{index + 1}{picture.suffix}"
-        shutil.copyfile(picture, package_folder / name)
-        listed.append((name, "picture"))
+    np.savez_compressed(folder / GOLDEN_IN, allow_pickle=False, **arrays)
+    files: list[tuple[str, FileRole]] = [
+        (WEIGHTS, "weights"),
+        (GOLDEN_IN, "golden_in"),
+        (GOLDEN_OUT, "golden_out"),
+        (CARD, "card"),
+    ]
     # The golden answer and the figures come from the package itself: first without them, then with.
-    placeholders: list[tuple[str, FileRole]] = [(GOLDEN_OUT, "golden_out"), (CARD, "card")]
-    for name, _ in placeholders:
-        (package_folder / name).write_bytes(b"")
-    files = listed + placeholders
+    for name in (GOLDEN_OUT, CARD):
+        (folder / name).write_bytes(b"")
     golden = Golden(probability_tolerance=0.02, class_tolerance=0.02, lesions=0, class_name=None)
-    draft = assemble(recipe, runs, package_folder, files, (), golden, version=version, released=released)
-    predictor = Predictor(
-        Package(draft, package_folder, digest_of(draft.model_dump(mode="json"))), device="cpu"
-    )
+    describe = partial(assemble, recipe, runs, folder, version=version, released=released)
+    draft = describe(files, (), golden)
+    predictor = Predictor(Package(draft, folder, digest_of(draft.model_dump(mode="json"))), device="cpu")
+    golden = write_golden(predictor, arrays, golden)
+    captions = draw_pictures(predictor, pictured)
+    files += [(name, "picture") for name, _ in captions]
+    report = evaluate_package(predictor.package, data_folder, predictor=predictor, progress=progress)
+    evaluation = tuple(row for part in (report, frozen_part(report)) for row in evaluation_rows(part))
+    card = card_text(describe(files, evaluation, golden), runs, captions)
+    (folder / CARD).write_text(card, encoding="utf-8")
+    manifest = describe(files, evaluation, golden)
+    text = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+    (folder / MANIFEST_NAME).write_text(text, encoding="utf-8")
+    golden_report = Predictor(load_package(folder), device="cpu").verify_golden()
+    if not golden_report.passed:
+        raise RuntimeError(f"{folder}: the golden case does not repeat itself: {golden_report.message}")
+    shutil.rmtree(package_folder, ignore_errors=True)
+    folder.rename(package_folder)
+    return load_package(package_folder), report
+
+
+def write_golden(predictor: Predictor, arrays: dict[str, NDArray[Any]], golden: Golden) -> Golden:
+    """Predict the golden input, write what comes out, and return the case with its decisions."""
     prediction = predictor.predict(golden_volume(arrays))
     expected: dict[str, Any] = {"probability": prediction.probability.astype(np.float16)}
     if prediction.class_scores is not None:
         expected["class_scores"] = np.array(list(prediction.class_scores.values()))
-    np.savez_compressed(package_folder / GOLDEN_OUT, **expected)
-    golden = golden.model_copy(
+    np.savez_compressed(predictor.package.folder / GOLDEN_OUT, **expected)
+    return golden.model_copy(
         update={"lesions": int(prediction.labels.max()), "class_name": prediction.class_name}
     )
-    subsets: tuple[Subset, ...] = ("scored", "frozen")
-    reports = [
-        evaluate_package(
-            predictor.package, data_folder, subset=subset, predictor=predictor, progress=progress
-        )
-        for subset in subsets
-    ]
-    evaluation = tuple(row for report in reports for row in evaluation_rows(report))
-    manifest = assemble(
-        recipe, runs, package_folder, files, evaluation, golden, version=version, released=released
-    )
-    captions = [(f"pictures/{index + 1}{path.suffix}", text) for index, (path, text) in enumerate(pictures)]
-    (package_folder / CARD).write_text(card_text(manifest, runs, captions), encoding="utf-8")
-    manifest = assemble(
-        recipe, runs, package_folder, files, evaluation, golden, version=version, released=released
-    )
-    text = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
-    (package_folder / MANIFEST_NAME).write_text(text, encoding="utf-8")
-    package = load_package(package_folder)
-    golden_report = Predictor(package, device="cpu").verify_golden()
-    if not golden_report.passed:
-        raise RuntimeError(
-            f"{package_folder}: the golden case does not repeat itself: {golden_report.message}"
-        )
-    return package, reports[0]
+
+
+def draw_pictures(predictor: Predictor, cases: Sequence[PicturedCase]) -> list[tuple[str, str]]:
+    """One contact sheet per case: its path in the package and its sentence."""
+    captions = []
+    for index, case in enumerate(cases):
+        found = predictor.predict(case.volume).labels > 0
+        cells = [
+            outlined(plane, found[k], None if case.truth is None else case.truth[k], CELL_PIXELS)
+            for k, plane in enumerate(case.volume.array)
+        ]
+        name = f"pictures/{index + 1}.jpg"
+        save_jpeg(contact_sheet(cells, min(6, len(cells))), predictor.package.folder / name)
+        captions.append((name, case.sentence))
+    return captions
 
 
 def evaluation_rows(report: EvaluationReport) -> list[Evaluation]:
@@ -145,6 +170,7 @@ def assemble(
 ) -> Manifest:
     """The manifest of what lies in the folder now."""
     declared = DECLARATIONS[recipe.id]
+    steps = sum(run.steps for run in runs)
     return Manifest(
         format="preread-model/1",
         id=recipe.id,
@@ -169,12 +195,12 @@ def assemble(
         evaluation=evaluation,
         training=Training(
             recipe=recipe.id,
-            recipe_sha256=recipe.sha256,
+            recipe_sha256=runs[-1].recipe_sha256,
             seed=runs[-1].seed,
-            steps=sum(run.steps for run in runs),
+            steps=steps,
             seconds=round(sum(run.seconds for run in runs), 1),
             data=(declared.real_data.model_copy(update={"n": runs[-1].real_cases}),),
-            simulated_fraction=max(run.simulated_fraction for run in runs),
+            simulated_fraction=round(sum(run.simulated_fraction * run.steps for run in runs) / steps, 4),
             pretrained=(PRETRAINED_NAME,),
         ),
         runtime=Runtime(

@@ -11,6 +11,7 @@ METRIC_WORDS = {
     "dice_per_patient_mean": "Dice per patient, mean",
     "dice_per_patient_median": "Dice per patient, median",
     "dice_per_lesion_image_mean": "Dice per image with a lesion, mean, after post-processing and class gate",
+    "dice_per_lesion_image_mean_without_axilla": "the same without images of the axilla (text in the image)",
     "accuracy_three_classes": "accuracy over three classes",
     "auc_malignant": "area under the curve, malignant against the rest",
     "normals_drawn_on": "share of normal images with a lesion drawn",
@@ -57,7 +58,7 @@ def card_text(manifest: Manifest, runs: Sequence[TrainingRun], pictures: Sequenc
             for item in training.data
         ],
         *[f"- Pretrained encoder: {item}." for item in training.pretrained],
-        f"- Generated cases (preread's own study generator): {runs[-1].extra_cases} cases, "
+        f"- Generated cases (preread's own study generator): {sum(run.extra_cases for run in runs)} cases, "
         f"{100 * training.simulated_fraction:.1f} % of the training samples; none in the evaluation.",
         f"- Commercial use: {'yes' if card.commercial_use else 'no'}. {'; '.join(card.licences)}.",
         "",

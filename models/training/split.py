@@ -51,6 +51,15 @@ def split_path(kind: DataKind) -> Path:
     return Path(__file__).parent / "splits" / f"{kind}.csv"
 
 
+def axilla_images() -> frozenset[str]:
+    """Images of the scored breast fold whose burned-in text says that they show the axilla, read by eye.
+
+    The package is not for the axilla; figures are given with and without them.
+    """
+    path = split_path("breast-us").with_name("breast-us-axilla.txt")
+    return frozenset(path.read_text(encoding="utf-8").split())
+
+
 def draw_folds(items: Sequence[Listed], *, folds: int, seed: int) -> dict[str, int]:
     """Folds by group, balanced over strata; a group with two strata is excluded (its copies contradict each
     other).

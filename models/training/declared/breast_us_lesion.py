@@ -160,6 +160,10 @@ DECLARATION = Declaration(
             "axilla, "
             "calipers and text. Folds here keep near-duplicates together; groups with two classes were left "
             "out.",
+            "Some images of the data show the axilla, as text in them says. The model is not for the axilla: "
+            "all seven such images of the scored fold are missed; figures are given with and without them.",
+            "Lesions as bright as their surroundings are often missed, and faint ones may be taken for "
+            "normal tissue.",
             "No pixel spacing in the data: sizes in mm rest on the received image alone.",
             "The same patient may still stand on both sides of the split: the source names no patients.",
         ),
