@@ -47,7 +47,7 @@ def plan_study(study: StudyImages, packages: Sequence[Package], read_bytes: Read
         choices.extend(judged)
         if wanted:
             analyses.append((selection.model, wanted))
-    return Plan(tuple(choices), tuple(analyses), None if analyses else _why_nothing(selections, len(series)))
+    return Plan(tuple(choices), tuple(analyses), None if analyses else _why_nothing(selections))
 
 
 def analyse_study(
@@ -110,21 +110,20 @@ def _choice(model: str, candidate: Considered, refusal: Refusal | None) -> Serie
     return SeriesChoice(model, candidate.series_uid, refusal is None, candidate.rank, code, sentence)
 
 
-def _why_nothing(selections: Sequence[Selection], series: int) -> Refusal:
+def _why_nothing(selections: Sequence[Selection]) -> Refusal:
     """One reason for the whole study: what is wrong with its objects, or the reasons of each model."""
-    refusals = [c.refusal for selection in selections for c in selection.considered if c.refusal]
-    codes = {refusal.code for refusal in refusals}
-    if refusals and len(codes) == 1 and codes <= _OF_THE_OBJECTS:
-        return refusals[0]
-    if codes <= {"NOT-AN-IMAGE", "OWN-RESULT"}:
-        return refuse("NOT-AN-IMAGE", what="The study", kinds="reports, segmentations or results")
-    reasons = dict.fromkeys(
-        f"{selection.model}: {considered.refusal.sentence.rstrip('.')}"
-        for selection in selections
-        for considered in selection.considered
-        if considered.refusal is not None
-    )
-    return refuse("NO-MODEL", series=series, why="; ".join(list(reasons)[:6]))
+    told = [
+        (selection.model, c.refusal) for selection in selections for c in selection.considered if c.refusal
+    ]
+    # A report beside the images is not why they are not read.
+    about_images = [(model, refusal) for model, refusal in told if refusal.code not in _OF_THE_OBJECTS]
+    if told and not about_images:
+        codes = {refusal.code for _, refusal in told}
+        if len(codes) == 1:
+            return told[0][1]
+        return refuse("NOT-AN-IMAGE", what="The study", kinds="reports, segmentations or damaged objects")
+    reasons = dict.fromkeys(f"{model}: {refusal.sentence.rstrip('.')}" for model, refusal in about_images)
+    return refuse("NO-MODEL", why="; ".join(list(reasons)[:6]) or "it holds no series")
 
 
 def _predict(

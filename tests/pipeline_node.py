@@ -34,6 +34,7 @@ from models.training.golden import golden_input
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 BREAST, BRAIN = "breast-us-lesion", "brain-flair-lesion"
+TEST_BREAST, TEST_BRAIN = f"test-{BREAST}", f"test-{BRAIN}"
 NEVER_IMAGES = ("1.2.840.10008.5.1.4.1.1.66", "1.2.840.10008.5.1.4.1.1.88", "1.2.840.10008.5.1.4.1.1.11")
 PATIENCE_SECONDS = 240.0
 
@@ -191,14 +192,14 @@ def make_node(
     folder: Path,
     database_url: str,
     *,
-    packages: Path | None = None,
+    package_folder: Path | None = None,
     peers: tuple[PeerSettings, ...] = (),
     **branches: Any,
 ) -> Node:
-    """A node whose packages are those in the folder `packages`, and no others."""
+    """A node whose packages are those in `package_folder` and no others; None: the shipped ones."""
     accepted = {}
-    if packages is not None:
-        for manifest in sorted(packages.glob("*/model.json")):
+    if package_folder is not None:
+        for manifest in sorted(package_folder.glob("*/model.json")):
             content = json.loads(manifest.read_text())
             accepted[content["id"]] = digest_of(content)
     settings = Settings.model_validate(
@@ -217,9 +218,9 @@ def make_node(
         }
         | branches
     )
-    folders = () if packages is None else (packages,)
-    chosen = PackageSettings(folders=folders, accepted=accepted)
-    settings = settings.model_copy(update={"packages": chosen})
+    if package_folder is not None:
+        chosen = PackageSettings(folders=(package_folder,), accepted=accepted, enabled=tuple(accepted))
+        settings = settings.model_copy(update={"packages": chosen})
     settings.spool_folder.mkdir(parents=True, exist_ok=True)
     return Node(folder, settings, Database.open(database_url))
 

@@ -21,7 +21,7 @@ from models.training.recipes import RECIPES
 
 
 def write_package(folder: Path, model: str, *, seed: int = 3) -> Package:
-    """A package with the declared rules of a shipped model and a narrow network that knows nothing.
+    """The package `test-<model>`: the declared rules of a shipped model, a network that knows nothing.
 
     Its threshold is set so that about a tenth of its golden case is called lesion: there is something to
     write down.
@@ -56,7 +56,7 @@ def write_package(folder: Path, model: str, *, seed: int = 3) -> Package:
         }
         return Manifest(
             format=FORMAT,
-            id=model,
+            id=f"test-{model}",
             version="0.0.1",
             title=declared.title,
             summary=declared.summary,

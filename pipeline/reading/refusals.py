@@ -46,7 +46,7 @@ REASONS: Final[Mapping[str, Reason]] = MappingProxyType(
     {
         "NO-MODEL": Reason(
             "no installed model wants any series of the study",
-            "No installed model wants any of the {series} series of this study: {why}",
+            "No installed model wants any series of this study: {why}",
             "Nothing to do if no model is meant for such studies; else see why each series was refused.",
         ),
         "NO-PACKAGE": Reason(

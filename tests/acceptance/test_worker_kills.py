@@ -4,7 +4,6 @@ import threading
 
 import pytest
 from pipeline_node import BREAST, breast_image, make_node
-from pipeline_packages import write_package
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import (
     Comprehensive3DSRStorage,
@@ -15,6 +14,7 @@ from pynetdicom.sop_class import (
 from config.settings import PeerSettings
 
 KILLED = 137
+BREAST_ONLY = {"packages": {"enabled": [BREAST]}}
 CLASSES = (SegmentationStorage, Comprehensive3DSRStorage, SecondaryCaptureImageStorage)
 
 
@@ -40,13 +40,6 @@ class Archive:
         self._server.shutdown()
 
 
-@pytest.fixture(scope="module")
-def breast_package(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("packages")
-    write_package(folder / BREAST, BREAST)
-    return folder
-
-
 @pytest.fixture
 def archive():
     made = Archive()
@@ -55,23 +48,24 @@ def archive():
 
 
 @pytest.fixture
-def node(tmp_path, database_url, breast_package, archive):
+def node(tmp_path, database_url, archive):
     peer = PeerSettings(name="archive", ae_title="ARCHIVE", host="127.0.0.1", port=archive.port)
     worker = {"device": "cpu", "threads": 1, "lease_seconds": 2, "poll_seconds": 0.1}
-    made = make_node(tmp_path, database_url, packages=breast_package, peers=(peer,), worker=worker)
+    made = make_node(tmp_path, database_url, peers=(peer,), worker=worker, **BREAST_ONLY)
     yield made
     made.close()
 
 
 @pytest.fixture(scope="module")
-def undisturbed(breast_package, tmp_path_factory, _sqlite_template):
+def undisturbed(tmp_path_factory, _sqlite_template):
     """What one worker makes of the study when nobody kills it: UIDs by kind."""
     import shutil
 
     folder = tmp_path_factory.mktemp("undisturbed")
     (folder / "state").mkdir()
     shutil.copy(_sqlite_template, folder / "state" / "preread.db")
-    node = make_node(folder, f"sqlite:///{folder / 'state' / 'preread.db'}", packages=breast_package)
+    url = f"sqlite:///{folder / 'state' / 'preread.db'}"
+    node = make_node(folder, url, **BREAST_ONLY)
     node.receive([breast_image("1.2.1")])
     node.start_worker("undisturbed")
     node.wait_until(lambda: node.view("1.2.1").study.state == "done")

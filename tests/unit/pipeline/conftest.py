@@ -29,7 +29,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def node(tmp_path: Path, sqlite_url: str, packages: Path) -> Iterator[Node]:
-    made = make_node(tmp_path, sqlite_url, packages=packages)
+    made = make_node(tmp_path, sqlite_url, package_folder=packages)
     yield made
     made.close()
 

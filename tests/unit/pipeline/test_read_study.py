@@ -1,7 +1,7 @@
 """Every study ends with result objects or with one coded reason."""
 
 import pytest
-from pipeline_node import BRAIN, BREAST, breast_image, flair_slices
+from pipeline_node import BRAIN, BREAST, TEST_BRAIN, TEST_BREAST, breast_image, flair_slices
 from pydicom.dataset import Dataset
 
 from db.instances import ByteStore, instances_of, series_of
@@ -64,12 +64,12 @@ def test_plan_takes_the_flair_series_and_keeps_a_reason_for_the_others(study, bo
     slices = [*flair_slices("1.2.1", series=1, description="AX T1"), *flair_slices("1.2.1", series=2)]
     images, read = study(slices)
     plan = plan_study(images, both, read)
-    assert plan.analyses == ((BRAIN, ("1.2.1.2",)),)
+    assert plan.analyses == ((TEST_BRAIN, ("1.2.1.2",)),)
     assert plan.refusal is None
     told = {(c.model, c.series_uid): (c.taken, c.code) for c in plan.choices}
-    assert told[BRAIN, "1.2.1.2"] == (True, None)
-    assert told[BRAIN, "1.2.1.1"] == (False, "NOT-FLAIR")
-    assert told[BREAST, "1.2.1.1"][0] is False
+    assert told[TEST_BRAIN, "1.2.1.2"] == (True, None)
+    assert told[TEST_BRAIN, "1.2.1.1"] == (False, "NOT-FLAIR")
+    assert told[TEST_BREAST, "1.2.1.1"][0] is False
     assert len(told) == 4
 
 
@@ -79,8 +79,8 @@ def test_second_candidate_is_taken_when_the_first_has_a_missing_slice(study, bot
     spare = [s for s in flair_slices("1.2.1", series=2) if s.InstanceNumber <= 5]
     images, read = study([*broken, *spare])
     plan = plan_study(images, both, read)
-    assert plan.analyses == ((BRAIN, ("1.2.1.2",)),)
-    codes = {c.series_uid: c.code for c in plan.choices if c.model == BRAIN}
+    assert plan.analyses == ((TEST_BRAIN, ("1.2.1.2",)),)
+    codes = {c.series_uid: c.code for c in plan.choices if c.model == TEST_BRAIN}
     assert codes == {"1.2.1.1": "MISSING-SLICE", "1.2.1.2": None}
 
 
@@ -92,8 +92,8 @@ def test_study_no_model_wants_is_refused_with_every_reason(study, both):
     plan = plan_study(images, both, read)
     assert plan.analyses == ()
     assert plan.refusal.code == "NO-MODEL"
-    assert BRAIN in plan.refusal.sentence
-    assert BREAST in plan.refusal.sentence
+    assert TEST_BRAIN in plan.refusal.sentence
+    assert TEST_BREAST in plan.refusal.sentence
 
 
 def test_study_without_images_is_refused_as_such(study, both):

@@ -7,7 +7,15 @@ import struct
 import threading
 
 import pytest
-from pipeline_node import BRAIN, BREAST, breast_image, file_dataset, flair_slices, make_node
+from pipeline_node import (
+    BRAIN,
+    TEST_BRAIN,
+    TEST_BREAST,
+    breast_image,
+    file_dataset,
+    flair_slices,
+    make_node,
+)
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 
@@ -29,7 +37,7 @@ def finished(tmp_path_factory, packages, _sqlite_template):
     folder = tmp_path_factory.mktemp("worker")
     (folder / "state").mkdir()
     shutil.copy(_sqlite_template, folder / "state" / "preread.db")
-    node = make_node(folder, f"sqlite:///{folder / 'state' / 'preread.db'}", packages=packages)
+    node = make_node(folder, f"sqlite:///{folder / 'state' / 'preread.db'}", package_folder=packages)
     node.receive(flair_slices("1.2.1"))
     node.receive([breast_image("1.2.2")])
     ct = flair_slices("1.2.3")
@@ -60,7 +68,7 @@ def test_study_is_read_and_its_results_are_kept_when_nobody_gets_them(finished):
     view = finished.view("1.2.1")
     assert (view.study.state, view.study.outcome) == ("done", "delivered")
     (analysis,) = [job for job in view.jobs if job.kind == "analyse"]
-    assert (analysis.model, analysis.outcome) == (BRAIN, "analysed")
+    assert (analysis.model, analysis.outcome) == (TEST_BRAIN, "analysed")
     assert analysis.findings["lesions"]
     assert {result.kind for result in view.results} == {"SEG", "SR", "SC"}
 
@@ -76,7 +84,7 @@ def test_stored_results_are_the_bytes_their_rows_promise(finished):
 
 def test_each_model_reads_what_is_meant_for_it(finished):
     (analysis,) = [job for job in finished.view("1.2.2").jobs if job.kind == "analyse"]
-    assert analysis.model == BREAST
+    assert analysis.model == TEST_BREAST
     assert analysis.findings["class"] in ("benign", "malignant", "normal")
 
 
@@ -90,7 +98,7 @@ def test_study_no_model_wants_ends_as_not_analysed_with_its_reason(finished):
 def test_study_with_a_missing_slice_ends_as_not_analysed_by_the_model_that_wanted_it(finished):
     view = finished.view("1.2.4")
     assert (view.study.outcome, view.study.reason_code) == ("not_analysed", "MISSING-SLICE")
-    assert [job.model for job in view.jobs if job.kind == "analyse"] == [BRAIN]
+    assert [job.model for job in view.jobs if job.kind == "analyse"] == [TEST_BRAIN]
 
 
 def test_image_that_claims_gigabytes_costs_one_refusal_and_not_the_worker(finished):
@@ -100,7 +108,7 @@ def test_image_that_claims_gigabytes_costs_one_refusal_and_not_the_worker(finish
 
 def test_job_over_its_time_is_failed_with_the_remedy(tmp_path, sqlite_url, packages):
     limits = {"device": "cpu", "threads": 1, "job_seconds_max": 0.001, "poll_seconds": 0.1}
-    node = make_node(tmp_path, sqlite_url, packages=packages, worker=limits)
+    node = make_node(tmp_path, sqlite_url, package_folder=packages, worker=limits)
     node.receive(flair_slices("1.2.1"))
     assert run_worker(node.settings, name="w", once=True) == 0
     (job,) = node.view("1.2.1").jobs
@@ -112,7 +120,7 @@ def test_job_over_its_time_is_failed_with_the_remedy(tmp_path, sqlite_url, packa
 
 def test_job_beyond_the_memory_limit_costs_one_attempt_of_that_job(tmp_path, sqlite_url, packages):
     limits = {"device": "cpu", "threads": 1, "memory_gib": 0.75, "poll_seconds": 0.1}
-    node = make_node(tmp_path, sqlite_url, packages=packages, worker=limits)
+    node = make_node(tmp_path, sqlite_url, package_folder=packages, worker=limits)
     image = breast_image("1.2.1")
     # Small enough to be let in, too large to be rescaled beside the libraries.
     image.Rows = image.Columns = 4900
@@ -130,7 +138,7 @@ def test_job_beyond_the_memory_limit_costs_one_attempt_of_that_job(tmp_path, sql
 
 def test_package_that_cannot_be_tried_does_not_run_and_the_study_says_so(tmp_path, sqlite_url, packages):
     limits = {"device": "cpu", "threads": 1, "memory_gib": 0.51, "poll_seconds": 0.1}
-    node = make_node(tmp_path, sqlite_url, packages=packages, worker=limits)
+    node = make_node(tmp_path, sqlite_url, package_folder=packages, worker=limits)
     node.receive(flair_slices("1.2.1"))
     assert run_worker(node.settings, name="w", once=True) == 0
     assert node.view("1.2.1").study.reason_code in ("NO-MODEL", "NO-PACKAGE")
@@ -201,7 +209,7 @@ def test_tampered_package_does_not_run_and_the_study_says_so(tmp_path, sqlite_ur
 
     copies = tmp_path / "packages"
     shutil.copytree(packages / BRAIN, copies / BRAIN)
-    node = make_node(tmp_path, sqlite_url, packages=copies)
+    node = make_node(tmp_path, sqlite_url, package_folder=copies)
     with (copies / BRAIN / "weights.safetensors").open("r+b") as weights:
         weights.seek(-1, os.SEEK_END)
         weights.write(b"\x7f")
@@ -212,7 +220,7 @@ def test_tampered_package_does_not_run_and_the_study_says_so(tmp_path, sqlite_ur
 
 
 def test_awkward_files_all_end_with_an_outcome(tmp_path, sqlite_url, packages, odd_files):
-    node = make_node(tmp_path, sqlite_url, packages=packages)
+    node = make_node(tmp_path, sqlite_url, package_folder=packages)
     studies = node.receive(odd_files)
     assert len(studies) > 40
     assert run_worker(node.settings, name="w", once=True) == 0
