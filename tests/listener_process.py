@@ -139,13 +139,14 @@ class ListenerProcess:
         return self.process.wait(seconds)
 
     def __enter__(self) -> Self:
-        return self if self.port else self.start()
+        return self if self.process is not None else self.start()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.process is not None and self.process.poll() is None:
             self.kill()
+        self.process = None
 
     def kept(self) -> dict[str, list[bytes]]:
         """Datasets in the spool by SOP Instance UID, as a replay finds them."""

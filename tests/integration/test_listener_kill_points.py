@@ -93,7 +93,8 @@ def test_receiver_killed_between_any_two_writes_loses_nothing_acknowledged(
         node.kill_point = point
         node.launch()
         with node:
-            history.send_more(node)
+            if node.port:  # 0: it was killed before it was ready, as K9 may
+                history.send_more(node)
             assert node.wait() == KILLED, point
         history.is_kept(node, point)
     assert len(history.acknowledged) < INSTANCES * len(RECEIVER_POINTS)

@@ -5,13 +5,15 @@ import socket
 import subprocess
 import sys
 import threading
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 from dicom_peer import STORE_CONTEXT, Peer, ct_dataset, fragments, new_uid, store_command, store_message
 from listener_process import ListenerProcess, seen, state_of, stored_uids, wait_until
+from sqlalchemy import make_url
 
+from db.engine import Database
 from db.spool import SpoolWriter
 
 
@@ -87,11 +89,74 @@ def test_receiving_goes_on_while_the_database_is_locked_and_rows_follow(
             wait_until(lambda: first in stored_uids(db))
             with db.write():
                 assert [peer.store(uid, ct_dataset(uid, study=study)) for uid in uids] == [0] * 20
-                wait_until(lambda: "database away" in node.log)
+                assert stored_uids(db) == [first]
             peer.release()
         wait_until(lambda: sorted(stored_uids(db)) == sorted([first, *uids]))
         wait_until(lambda: state_of(db, study) == "whole")
         assert seen(db, study).study.instances == 21
+
+
+class Cable:
+    """A TCP way to a Unix socket that can be cut and mended, on one port."""
+
+    def __init__(self, path: str) -> None:
+        self._path, self._port = path, 0
+        self._open: list[socket.socket] = []
+        self.mend()
+
+    @property
+    def port(self) -> int:
+        return self._port
+
+    def mend(self) -> None:
+        self._listening = socket.create_server(("127.0.0.1", self._port))
+        self._port = self._listening.getsockname()[1]
+        threading.Thread(target=self._serve, args=(self._listening,), daemon=True).start()
+
+    def cut(self) -> None:
+        # A thread blocked in accept keeps the socket alive; shutdown ends its wait.
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        for end in self._open:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+        self._open.clear()
+
+    def _serve(self, listening: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = listening.accept()
+                far = socket.socket(socket.AF_UNIX)
+                far.connect(self._path)
+                self._open += [near, far]
+                for source, sink in ((near, far), (far, near)):
+                    threading.Thread(target=self._copy, args=(source, sink), daemon=True).start()
+
+    @staticmethod
+    def _copy(source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(1 << 16):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+
+
+def test_receiving_goes_on_while_postgres_is_away_and_rows_follow(tmp_path: Path, postgres_url: str) -> None:
+    url = make_url(postgres_url)
+    cable = Cable(f"{url.query['host']}/.s.PGSQL.5432")
+    by_cable = f"postgresql+psycopg://preread@127.0.0.1:{cable.port}/{url.database}"
+    with ListenerProcess(tmp_path, by_cable) as node, closing(Database.open(postgres_url)) as db:
+        first, uids = new_uid(), [new_uid() for _ in range(20)]
+        with Peer(node.port).associate() as peer:
+            assert peer.store(first, ct_dataset(first)) == 0
+            wait_until(lambda: stored_uids(db) == [first])
+            cable.cut()
+            assert [peer.store(uid, ct_dataset(uid)) for uid in uids] == [0] * 20
+            wait_until(lambda: "database away" in node.log)
+            assert peer.echo() == 0
+        cable.mend()
+        wait_until(lambda: sorted(stored_uids(db)) == sorted([first, *uids]))
+    cable.cut()
 
 
 def test_recorder_ends_with_its_receiver(tmp_path: Path) -> None:
