@@ -29,6 +29,7 @@ from models.training.golden import golden_input
 from models.training.pretrained import PRETRAINED_NAME
 from models.training.recipes import RECIPES, Recipe
 from models.training.run import TrainingRun
+from models.training.split import Split, read_split, split_path
 from models.volume import Volume
 
 WEIGHTS, GOLDEN_IN, GOLDEN_OUT, CARD = (
@@ -58,6 +59,7 @@ def build_package(
     version: str,
     released: str,
     pictured: Sequence[PicturedCase] = (),
+    notes: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Package, EvaluationReport]:
     """Write a package folder and return it, loaded and verified, with its evaluation on the scored fold.
@@ -70,6 +72,7 @@ def build_package(
     runs : the run and those it was fine-tuned from, oldest first; the last names the seed
     version, released : e.g. 1.0.0 and 2026-11-21
     pictured : cases whose slices are shown on the card with the model's outlines
+    notes : sentences about how this very file was made, for the card
     """
     recipe = RECIPES[runs[-1].recipe]
     folder = package_folder.with_name(f".{package_folder.name}.partial")
@@ -100,7 +103,12 @@ def build_package(
     files += [(name, "picture") for name, _ in captions]
     report = evaluate_package(predictor.package, data_folder, predictor=predictor, progress=progress)
     evaluation = tuple(row for part in (report, frozen_part(report)) for row in evaluation_rows(part))
-    card = card_text(describe(files, evaluation, golden), runs, captions)
+    card = card_text(
+        describe(files, evaluation, golden),
+        runs,
+        captions,
+        [*excluded_groups(read_split(split_path(recipe.kind))), *notes],
+    )
     (folder / CARD).write_text(card, encoding="utf-8")
     manifest = describe(files, evaluation, golden)
     text = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
@@ -111,6 +119,17 @@ def build_package(
     shutil.rmtree(package_folder, ignore_errors=True)
     folder.rename(package_folder)
     return load_package(package_folder), report
+
+
+def excluded_groups(split: Split) -> list[str]:
+    """A sentence that lists the groups whose copies carry different classes, when there are any."""
+    groups: dict[str, list[str]] = {}
+    for item in split.excluded():
+        groups.setdefault(item.group, []).append(item.name)
+    if not groups:
+        return []
+    listed = "; ".join(", ".join(sorted(names)) for _, names in sorted(groups.items()))
+    return [f"Left out of training and test, since near-duplicates carry different classes: {listed}."]
 
 
 def write_golden(predictor: Predictor, arrays: dict[str, NDArray[Any]], golden: Golden) -> Golden:

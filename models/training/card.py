@@ -18,8 +18,13 @@ METRIC_WORDS = {
 }
 
 
-def card_text(manifest: Manifest, runs: Sequence[TrainingRun], pictures: Sequence[tuple[str, str]]) -> str:
-    """The card as Markdown. `pictures`: relative path and sentence of each."""
+def card_text(
+    manifest: Manifest,
+    runs: Sequence[TrainingRun],
+    pictures: Sequence[tuple[str, str]],
+    notes: Sequence[str],
+) -> str:
+    """The card as Markdown. `pictures`: relative path and sentence of each; `notes`: on data and training."""
     card, training = manifest.card, manifest.training
     lines = [
         f"# {manifest.title} ({manifest.id} {manifest.version})",
@@ -70,8 +75,9 @@ def card_text(manifest: Manifest, runs: Sequence[TrainingRun], pictures: Sequenc
         "",
         f"Recipe `{training.recipe}` (sha256 `{training.recipe_sha256[:16]}`), seed {training.seed}, "
         f"{training.steps} steps in {training.seconds / 60:.0f} minutes on two CPU cores (bfloat16), weights "
-        f"averaged "
-        f"over steps; {manifest.runtime.parameters / 1e6:.1f} million parameters, stored as float16.",
+        f"averaged over steps; {manifest.runtime.parameters / 1e6:.1f} million parameters, kept as float16.",
+        "",
+        *[f"- {note}" for note in notes],
         "",
     ]
     if pictures:

@@ -163,24 +163,21 @@ BRAIN = Recipe(
 )
 
 
-def fine_tuning(
-    recipe: Recipe, *, steps: int = 450, rate: float = 0.65, extra_share: float | None = None
-) -> Recipe:
-    """A second, shorter run from the first one's weights: a warm restart at a part of the rates.
+def fine_tuning(recipe: Recipe) -> Recipe:
+    """A second, shorter run from the first one's weights: a warm restart at a third of the rates.
 
-    The class head is good early and the outlines late, so the outlines get more of the loss; the average
-    forgets faster because the run is short. `extra_share` may differ from the recipe's, for a run that is
-    there to learn generated cases.
+    It is there to learn what was generated after the first run, so more of a batch is generated; the average
+    forgets faster because the run is short, and outlines get more of the loss than classes.
     """
     return recipe.model_copy(
         update={
-            "steps": steps,
-            "encoder_rate": recipe.encoder_rate * rate,
-            "decoder_rate": recipe.decoder_rate * rate,
+            "steps": 130,
+            "encoder_rate": recipe.encoder_rate * 0.35,
+            "decoder_rate": recipe.decoder_rate * 0.35,
             "warm_up_steps": 20,
             "ema_decay": 0.99,
             "class_weight": recipe.class_weight * 0.6,
-            "extra_share": recipe.extra_share if extra_share is None else extra_share,
+            "extra_share": 0.25,
         }
     )
 

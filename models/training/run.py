@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from models.training.allocation import keep_freed_memory
 from models.training.cases import Case, list_cases, load_cases, load_extra
 from models.training.loop import LoopLimits, Progress, train
-from models.training.recipes import Recipe
+from models.training.recipes import Recipe, fine_tuning
 from models.training.split import check_against_folder, read_split, split_path
 from models.training.training_set import build_training_set
 
@@ -58,7 +58,7 @@ def run_training(
     run.json steps, minutes : length of the schedule (default: the recipe's steps); what ends first completes
     the cosine stop_after_seconds : stop cleanly after this long; call again with `resume` to go on
     extra_cases : generated cases mixed in (recipe.extra_share of each batch), or a folder of .npz with them
-    initial_weights : start from these weights instead of ImageNet's (a fine-tuning run)
+    initial_weights : of an earlier run: a shorter fine-tuning run from there, see recipes.fine_tuning
 
     Raises
     ------
@@ -68,6 +68,8 @@ def run_training(
         Resuming another run's checkpoint.
     """
     folder = data_folder / recipe.kind if (data_folder / recipe.kind).is_dir() else data_folder
+    if initial_weights is not None:
+        recipe = fine_tuning(recipe)
     split = read_split(split_path(recipe.kind))
     check_against_folder(split, list_cases(recipe.kind, folder))
     out_folder.mkdir(parents=True, exist_ok=True)
