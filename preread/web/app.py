@@ -136,7 +136,7 @@ def _message(request: Request, status: int, title: str, text: str, remedy: str |
         text=text,
         remedy=remedy,
         nav="",
-        nav_counts={"queue": 0, "parked": 0},
+        nav_counts={"queue": 0, "failed": 0},
         page_path="/",
     )
 

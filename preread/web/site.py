@@ -163,7 +163,7 @@ def marked(request: Request, template: str, **context: Any) -> str:
 def page(request: Request, template: str, nav: str, *, part: str | None = None, **context: Any) -> Response:
     """A whole page with its navigation, and its living part rendered into it."""
     by_chip = counts(site_of(request).db)
-    waiting = {"queue": by_chip["running"], "parked": 0}
+    waiting = {"queue": by_chip["running"], "failed": by_chip["failed"]}
     context = {"nav": nav, "nav_counts": waiting, "page_path": _address(request), **context}
     living = marked(request, part, **context) if part else ""
     return render(request, template, live_html=living, **context)

@@ -9,10 +9,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from db.instances import instances_of
-from db.records import InstanceRecord, SeriesRecord
+from db.records import InstanceRecord, SeriesRecord, StudyRecord
 from db.views import StudyView
 from db.worklist import study as study_rows
 from db.worklist import study_uid_of
+from pipeline.reading.refusals import REASONS
 from preread.web import views, words
 from preread.web.forms import text_of
 from preread.web.site import Site, live, number_in, page, site_of
@@ -111,7 +112,8 @@ def _shown_series(
 
 def _study_part(site: Site, view: StudyView) -> dict[str, Any]:
     series_of_image = {image.sop_uid: image.series_id for image in images_of(site, view)}
-    cards = {card.manifest.id: card for card in site.shelf.cards() if card.manifest}
+    # Of two packages with one id the one that runs speaks; it stands first.
+    cards = {card.manifest.id: card for card in reversed(site.shelf.cards()) if card.manifest}
     analyses = views.analyses_of(view, series_of_image=series_of_image, cards=cards)
     now = [analysis for analysis in analyses if analysis.job.revision == view.study.revision]
     urgent = any(analysis.urgent for analysis in now)
@@ -123,8 +125,8 @@ def _study_part(site: Site, view: StudyView) -> dict[str, Any]:
         "study": study,
         "study_sign": words.study_sign(study, urgent=urgent, has_findings=found),
         "headline": headline,
-        "sentence": words.study_sentence(study, stage=stage),
-        "remedy": _remedy(view),
+        "sentence": words.study_sentence(study, stage=stage).removeprefix("not analysed: "),
+        "remedy": _remedy(study),
         "seconds": (last - study.last_received_at).total_seconds() if last else None,
         "is_done": study.state == "done",
         "state": f"{study.revision}-{study.state}",
@@ -136,8 +138,9 @@ def _study_part(site: Site, view: StudyView) -> dict[str, Any]:
     }
 
 
-def _remedy(view: StudyView) -> str | None:
-    if view.study.outcome not in ("not_analysed", "failed"):
-        return None
-    jobs = [job for job in view.jobs if job.revision == view.study.revision and job.remedy]
-    return words.plain(jobs[0].remedy) if jobs else None
+def _remedy(study: StudyRecord) -> str | None:
+    """What a person can do; the sentence of a failed job ends with its own remedy."""
+    if study.reason_code == "DELIVERY-PARKED":
+        return "Correct the peer or its entry in the settings, then send again, here or on the Queue page."
+    known = REASONS.get(study.reason_code or "")
+    return known.remedy if known and study.outcome == "not_analysed" else None

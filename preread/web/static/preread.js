@@ -52,7 +52,8 @@ document.addEventListener("htmx:beforeRequest", (event) => {
   if (document.hidden && event.detail.pathInfo.requestPath.startsWith("/live/")) event.preventDefault();
 });
 
-document.addEventListener("htmx:afterSwap", () => { choose(chosenRow); viewer?.mark(); });
+// Not afterSwap: htmx sets the class of a row once more when it settles.
+document.addEventListener("htmx:afterSettle", () => { choose(chosenRow); viewer?.mark(); });
 
 document.addEventListener("htmx:load", (event) => {
   const figure = event.detail.elt.closest("#viewer") || event.detail.elt.querySelector("#viewer");

@@ -50,7 +50,9 @@ from pipeline.reading.refusals import Refusal
 from pipeline.reading.study_sources import read_images, read_volume
 from pipeline.results.result_set import build_result_set
 
-BRAIN_MODEL, BREAST_MODEL = "brain-flair-lesion", "breast-us-lesion"
+# Ids of their own: the shipped packages of the same declarations run on the node as well.
+BRAIN_MODEL, BREAST_MODEL = "brain-test", "breast-test"
+DECLARED = {BRAIN_MODEL: "brain-flair-lesion", BREAST_MODEL: "breast-us-lesion"}
 MR, US, CT = (f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("4", "6.1", "2"))
 ROOT = "1.2.826.0.1.3680043.8.498"
 SEGMENT_BYTES = 512 << 10
@@ -195,7 +197,7 @@ def small_breast(rows=80, columns=100) -> tuple[np.ndarray, np.ndarray]:
 
 def write_package(folder: Path, model: str) -> Package:
     """A package of the shipped declaration with tiny files, so that it loads and shows."""
-    declared = DECLARATIONS[model]
+    declared = DECLARATIONS[DECLARED[model]]
     target = folder / model
     target.mkdir(parents=True)
     files = []

@@ -181,8 +181,8 @@ def test_the_study_page_shows_findings_series_objects_and_timeline(node, page, s
     text = page.get("/studies/1").text
     for words in ("3.60 mL", "16 × 16 mm", "0.94", "0.47 mL"):
         assert words in text
-    assert re.search(r"<b>taken</b> by brain-flair-lesion: MR FLAIR", text)
-    assert re.search(r"<b>not taken</b> by brain-flair-lesion: the sequence is T1", text)
+    assert re.search(r"<b>taken</b> by brain-test: MR FLAIR", text)
+    assert re.search(r"<b>not taken</b> by brain-test: the sequence is T1", text)
     for kind in ("seg.dcm", "sr.dcm", "sc.dcm", "picture.png"):
         assert kind in text
     assert "whole: no new image for 2 s, 12 images" in text
@@ -399,7 +399,7 @@ def test_the_models_page_shows_purpose_figures_data_and_digest(node, page) -> No
 
 
 def test_a_package_that_was_changed_is_shown_as_one_that_does_not_run(node, page) -> None:
-    (node.folder / "packages" / "brain-flair-lesion" / "weights.bin").write_bytes(b"changed")
+    (node.folder / "packages" / "brain-test" / "weights.bin").write_bytes(b"changed")
     text = page.get("/models").text
     assert "Does not run" in text
     assert "does not have the checksum" in text

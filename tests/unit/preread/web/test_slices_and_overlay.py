@@ -89,7 +89,8 @@ def test_a_window_that_shows_nothing_is_replaced_by_one_of_the_values(seeded, wi
 
 
 def test_the_devices_window_is_not_used_for_inverted_values(seeded) -> None:
-    image = seeded.mr_series(np.full((1, 8, 8), 100.0), PhotometricInterpretation="MONOCHROME1")[0]
+    image = seeded.mr_series(np.full((1, 8, 8), 100.0))[0]
+    image.PhotometricInterpretation = "MONOCHROME1"
     image.WindowCenter, image.WindowWidth = 40, 400
     assert default_window(image, 0, np.full((8, 8), 7.0, np.float32)) != (40.0, 400.0)
 
