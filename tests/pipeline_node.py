@@ -122,10 +122,12 @@ class Node:
         datasets: Iterable[Dataset | tuple[bytes, str]],
         *,
         source_ae: str = "SENDER",
+        segment_bytes: int = 1 << 22,
     ) -> list[str]:
         """Take datasets in as the listener would and close their studies; the study UIDs."""
         items = []
-        with SpoolWriter(self.settings.spool_folder, store="instances", segment_bytes=1 << 22) as writer:
+        spool = self.settings.spool_folder
+        with SpoolWriter(spool, store="instances", segment_bytes=segment_bytes) as writer:
             for dataset in datasets:
                 raw, syntax = (
                     (encoded(dataset), ExplicitVRLittleEndian) if isinstance(dataset, Dataset) else dataset
