@@ -156,3 +156,10 @@ def test_outline_of_a_ring_has_one_outer_loop_and_one_hole():
     assert signed_area(outer) == 24.5
     assert signed_area(hole) == -0.5
     assert diameters(outer, (1, 1)).long == pytest.approx(math.hypot(5, 4))
+
+
+def test_pixels_that_touch_at_a_corner_have_one_outline():
+    for mask in (np.eye(3, dtype=bool), np.eye(3, dtype=bool)[::-1]):
+        (outline,) = outlines(mask)
+        assert signed_area(outline) == 2.5
+        assert diameters(outline, (1, 1)).long == pytest.approx(math.hypot(3, 2))
