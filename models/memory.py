@@ -30,6 +30,9 @@ def free_bytes(device: torch.device) -> int:
     address_space = resource.getrlimit(resource.RLIMIT_AS)[0]
     if address_space != resource.RLIM_INFINITY:
         limits.append(address_space - int(psutil.Process().memory_info().vms))
+    allocations = resource.getrlimit(resource.RLIMIT_DATA)[0]  # what the worker limits
+    if allocations != resource.RLIM_INFINITY:
+        limits.append(allocations - int(psutil.Process().memory_info().data))
     group, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
     if group.is_file() and used.is_file() and (text := group.read_text().strip()) != "max":
         limits.append(int(text) - int(used.read_text()))

@@ -11,7 +11,6 @@ import logging
 import os
 import resource
 import signal
-import traceback
 from collections import OrderedDict
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -35,6 +34,7 @@ from pipeline.assignment import (
     Ready,
     Stage,
 )
+from pipeline.faults import kind_and_place, path_of
 from pipeline.packages import Offer, offer_of
 from pipeline.read_study import analyse_study, plan_study
 from pipeline.reading.source_series import SourceSeries
@@ -167,10 +167,9 @@ class _Analyst:
 
     def _failed(self, error: Exception) -> Failed:
         """What a person may read of an exception: where and which kind; its text may name a patient."""
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        at = f"{Path(place.filename).name}:{place.lineno}"
         limit = self._settings.worker.memory_gib
-        logs.logger("analyst").error("attempt failed", stage=self._stage, kind=type(error).__name__, at=at)
+        what = kind_and_place(error)
+        logs.logger("analyst").error("attempt failed", stage=self._stage, what=what, path=path_of(error))
         if isinstance(error, MemoryError) or any(words in str(error) for words in _MEMORY_WORDS):
             return Failed(
                 f"out of memory while {self._stage} (limit {limit:g} GiB)",
@@ -178,7 +177,7 @@ class _Analyst:
                 retry=True,
             )
         return Failed(
-            f"{type(error).__name__} at {at} while {self._stage}",
+            f"{what} while {self._stage}",
             "This is a fault of preread: report it with the study's UID and the log of the worker.",
             retry=True,
         )

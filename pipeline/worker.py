@@ -26,6 +26,7 @@ from db.spool_files import SpoolFailed
 from db.workers import beat, forget_worker
 from pipeline.analyst_process import START_SECONDS_MAX, AnalystProcess, Ended
 from pipeline.assignment import Assignment, Done, Failed, Finished, Ready, Stage
+from pipeline.faults import kind_and_place, path_of
 from pipeline.housekeeping import Housekeeping
 from pipeline.job_rows import assignment_of, commit
 from pipeline.outbound.delivery import Delivering
@@ -131,11 +132,11 @@ class Worker:
             raise
         except PrereadError as error:
             self._fail(claim, error.what, error.remedy or "See the log of the worker.")
-        except Exception as error:
-            log.exception("attempt failed", job=claim.job_id)
+        except Exception as error:  # noqa: BLE001 the edge of an attempt
+            log.error("attempt failed", job=claim.job_id, path=path_of(error))
             self._fail(
                 claim,
-                f"{type(error).__name__} in the worker",
+                f"{kind_and_place(error)} in the worker",
                 "This is a fault of preread: report it with the log of the worker.",
             )
 
@@ -222,7 +223,7 @@ class Worker:
             try:
                 return write()
             except DatabaseUnavailable:
-                if time.monotonic() >= ends_at:
+                if time.monotonic() >= ends_at or self._stopping:
                     raise
                 time.sleep(TICK_SECONDS)
 

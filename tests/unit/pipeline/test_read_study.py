@@ -7,9 +7,10 @@ from pydicom.dataset import Dataset
 from db.instances import ByteStore, instances_of, series_of
 from models.package import load_package
 from models.predictor import Predictor
-from pipeline.assignment import AnalyseAssignment, StudyImages
+from pipeline.assignment import AnalyseAssignment, Analysis, Plan, PlanAssignment, StudyImages
 from pipeline.read_study import analyse_study, plan_study
-from pipeline.write_results import write_results
+from pipeline.reading.refusals import refuse
+from pipeline.write_results import report_refused_analysis, report_refused_plan, write_results
 
 
 @pytest.fixture(scope="session")
@@ -163,3 +164,21 @@ def test_volume_beyond_the_memory_share_is_refused_before_decoding(analyse):
     analysis, stages = analyse(flair_slices("1.2.1"), bytes_max=1 << 10)
     assert analysis.refusal.code == "PIXELS-TOO-LARGE"
     assert stages == ["reading"]
+
+
+def test_refusal_is_reported_where_the_site_wants_it(node, both, study):
+    wanted = node.settings.model_copy(
+        update={"results": node.settings.results.model_copy(update={"not_analysed_report": True})}
+    )
+    slices = flair_slices("1.2.1")
+    del slices[3]
+    images, read = study(slices)
+    created_at = node.view(images.study_uid).jobs[0].created_at
+    assignment = AnalyseAssignment(images, TEST_BRAIN, ("1.2.1.1",), created_at, ())
+    refused = Analysis(refuse("NO-PACKAGE"), {}, ())
+    told = report_refused_analysis(assignment, both[0], 0, refused, wanted, read)
+    assert [item.kind for item in told.objects] == ["SR"]
+    assert report_refused_analysis(assignment, both[0], 0, refused, node.settings, read) == refused
+    plan = Plan((), (), refuse("NO-PACKAGE"))
+    (report,) = report_refused_plan(PlanAssignment(images, created_at), plan, wanted, read).objects
+    assert report.sop_class == "1.2.840.10008.5.1.4.1.1.88.34"
