@@ -29,6 +29,7 @@ DATASET_MISMATCH = 0xA900
 CANNOT_UNDERSTAND = 0xC000
 
 UID_LENGTH_MAX = 64
+REMEMBERED_MAX = 4096
 
 _UID = re.compile(rb"[0-9]+(\.[0-9]+)*\Z")
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -89,6 +90,7 @@ class Admission:
     def __init__(self, settings: Settings, addresses_of_hosts: Mapping[str, Iterable[str]]) -> None:
         self._ae_title = settings.node.ae_title
         self._peers: dict[str, list[_Allowed]] = {}
+        self._may_send: dict[tuple[str, str], bool] = {}
         for peer in settings.peers:
             allowed = _Allowed(peer.name, peer.may_send, _networks(peer, addresses_of_hosts))
             self._peers.setdefault(peer.ae_title, []).append(allowed)
@@ -120,8 +122,7 @@ class Admission:
         self, *, calling_ae: str, address: str, sop_class: bytes, sop_instance: bytes, abstract_syntax: str
     ) -> Refusal | None:
         """Why an instance may not be stored, judged by its C-STORE-RQ alone; None: it may."""
-        peer = self._at(self._peers.get(calling_ae, ()), address)
-        if peer is None or not peer.may_send:
+        if not self.may_send(calling_ae, address):
             return Refusal(NOT_AUTHORIZED, "may_send is false for this peer")
         if sop_class.decode("ascii", "replace") != abstract_syntax:
             return Refusal(SOP_CLASS_NOT_SUPPORTED, "SOP class is not that of the presentation context")
@@ -131,8 +132,13 @@ class Admission:
 
     def may_send(self, calling_ae: str, address: str) -> bool:
         """Whether this caller's instances are taken."""
-        peer = self._at(self._peers.get(calling_ae, ()), address)
-        return peer is not None and peer.may_send
+        known = self._may_send.get((calling_ae, address))
+        if known is None:  # remembered, since it is asked for each instance; only associated callers ask
+            peer = self._at(self._peers.get(calling_ae, ()), address)
+            known = peer is not None and peer.may_send
+            if len(self._may_send) < REMEMBERED_MAX:
+                self._may_send[calling_ae, address] = known
+        return known
 
     def _at(self, peers: Iterable[_Allowed], address: str) -> _Allowed | None:
         try:

@@ -18,6 +18,9 @@ _RESPONSE, _NO_DATASET = 0x8000, 0x0101
 
 _ELEMENT = struct.Struct("<HHL")
 _SHORT = struct.Struct("<H")
+_GROUP_LENGTH = struct.Struct("<HHLL")
+_RESPONSE_MIDDLE = struct.Struct("<" + "HHLH" * 4)
+_RESPONDED_TO, _STATUS, _COMMENT = 0x0120, 0x0900, 0x0902
 _SOP_CLASS, _FIELD, _MESSAGE_ID, _DATASET_TYPE, _SOP_INSTANCE = 0x0002, 0x0100, 0x0110, 0x0800, 0x1000
 
 
@@ -160,18 +163,18 @@ def store_response(request: StoreRequest, status: int, comment: str = "") -> byt
 def _response(
     context_id: int, field: int, message_id: int, sop_class: bytes, instance: bytes, status: int, comment: str
 ) -> bytes:
-    body = (
-        _element(_SOP_CLASS, sop_class[:64])
-        + _element(_FIELD, _SHORT.pack(field | _RESPONSE))
-        + _element(0x0120, _SHORT.pack(message_id))
-        + _element(_DATASET_TYPE, _SHORT.pack(_NO_DATASET))
-        + _element(0x0900, _SHORT.pack(status))
+    middle = _RESPONSE_MIDDLE.pack(
+        *(0, _FIELD, 2, field | _RESPONSE),
+        *(0, _RESPONDED_TO, 2, message_id),
+        *(0, _DATASET_TYPE, 2, _NO_DATASET),
+        *(0, _STATUS, 2, status),
     )
-    if comment:
-        body += _element(0x0902, comment[:COMMENT_LENGTH_MAX].encode("ascii", "replace"), b" ")
-    if instance:
-        body += _element(_SOP_INSTANCE, instance[:64])
-    return command_pdu(context_id, _element(0, struct.pack("<L", len(body))) + body)
+    said = (
+        _element(_COMMENT, comment[:COMMENT_LENGTH_MAX].encode("ascii", "replace"), b" ") if comment else b""
+    )
+    uid = _element(_SOP_INSTANCE, instance[:64]) if instance else b""
+    body = _element(_SOP_CLASS, sop_class[:64]) + middle + said + uid
+    return command_pdu(context_id, _GROUP_LENGTH.pack(0, 0, 4, len(body)) + body)
 
 
 def _element(element: int, value: bytes, pad: bytes = b"\0") -> bytes:

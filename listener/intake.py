@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 from db.spool import Run, SpoolFull, SpoolWriter
 from listener.admission import (
@@ -23,13 +24,19 @@ from listener.pdu import PeerError
 _FULL = Refusal(OUT_OF_RESOURCES, "disk space is below the reserve; try again later")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Sender:
     """Who sends on an association."""
 
     calling_ae: str
     called_ae: str
     address: str
+
+    @cached_property
+    def as_json(self) -> str:
+        """The members of the JSON object in a record's meta; made once per association."""
+        members = {"calling": self.calling_ae, "called": self.called_ae, "address": self.address}
+        return json.dumps(members, separators=(",", ":"))[1:-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,15 +179,10 @@ class Incoming:
         self._fragments, self._gathered = [], 0
 
     def _meta(self) -> bytes:
-        return json.dumps(
-            {
-                "calling": self._sender.calling_ae,
-                "called": self._sender.called_ae,
-                "address": self._sender.address,
-                "transfer_syntax": self._announced.transfer_syntax,
-                "sop_class": self._announced.sop_class.decode("ascii"),
-                "sop_instance": self._announced.sop_instance.decode("ascii"),
-                "received_at": round(self._intake.clock(), 3),
-            },
-            separators=(",", ":"),
+        announced, now = self._announced, self._intake.clock()
+        # Both were checked: nothing in them needs JSON's escapes.
+        uid, sop_class = announced.sop_instance.decode("ascii"), announced.sop_class.decode("ascii")
+        return (
+            f'{{{self._sender.as_json},"transfer_syntax":"{announced.transfer_syntax}",'
+            f'"sop_class":"{sop_class}","sop_instance":"{uid}","received_at":{now:.3f}}}'
         ).encode()
