@@ -28,6 +28,7 @@ from pydicom.uid import (
     MediaStorageDirectoryStorage,
 )
 
+ZIP_MARK = "!"  # between the name of a zip file and that of a member
 FILE_BYTES_MAX = 4 << 30  # a member of a zip may claim any size; the listener's own limit is the same
 INFLATED_BYTES_MAX = 64 << 20
 NAMED_UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
@@ -70,6 +71,11 @@ class FoundStudy:
     objects: tuple[Found, ...]
 
     @property
+    def title(self) -> str:
+        """Description and the file or zip file it was found in, to tell studies of one description apart."""
+        return f"{self.description} · {self.objects[0].name.partition(ZIP_MARK)[0]}"
+
+    @property
     def description(self) -> str:
         """Modalities and study description, as the worklist shows them."""
         modalities = sorted({found.modality for found in self.objects if found.modality})
@@ -105,8 +111,8 @@ def find_studies(folder: Path) -> tuple[list[FoundStudy], list[Unsendable]]:
     return [FoundStudy(uid, tuple(objects)) for uid, objects in studies.items()], unsendable
 
 
-def study_of(files: Iterable[bytes]) -> FoundStudy:
-    """DICOM files in memory, of one study, as objects that can be sent.
+def study_of(files: Iterable[bytes], *, name: str) -> FoundStudy:
+    """DICOM files in memory, of one study, as objects that can be sent; `name` is what they are called.
 
     Raises
     ------
@@ -115,7 +121,7 @@ def study_of(files: Iterable[bytes]) -> FoundStudy:
     """
     objects = []
     for number, content in enumerate(files):
-        item = _examine(f"image {number + 1}", partial(io.BytesIO, content))
+        item = _examine(f"{name}{ZIP_MARK}{number + 1}", partial(io.BytesIO, content))
         if isinstance(item, Unsendable):
             raise ValueError(str(item))
         objects.append(item)
@@ -134,7 +140,7 @@ def _zip_members(path: Path, name: str) -> Iterator[Found | Unsendable]:
         yield Unsendable(name, f"the zip file cannot be read ({error})")
         return
     for member in members:
-        label = f"{name}!{member.filename}"
+        label = f"{name}{ZIP_MARK}{member.filename}"
         if member.file_size > FILE_BYTES_MAX:
             yield Unsendable(label, f"claims {member.file_size} bytes; at most {FILE_BYTES_MAX} are read")
             continue

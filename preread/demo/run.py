@@ -91,7 +91,8 @@ def _studies(plan: Plan) -> tuple[list[FoundStudy], dict[str, Truth], list[Unsen
         one.study_uid: Truth(one.description, one.labels, one.expected.class_name, one.expected.reason)
         for one in generated
     }
-    return [study_of(part10(dataset) for dataset in one.datasets) for one in generated], truths, []
+    studies = [study_of((part10(data) for data in one.datasets), name=one.description) for one in generated]
+    return studies, truths, []
 
 
 def _archive(plan: Plan, scratch: Path, stack: contextlib.ExitStack) -> Archive:
@@ -143,7 +144,7 @@ def _send_and_watch(
 
     progress = Progress(console)
     for study in studies:
-        progress.add(study.study_uid, study.description, len(study.objects))
+        progress.add(study.study_uid, study.title, len(study.objects))
     thread = threading.Thread(target=send_all, name="sender")
     with progress:
         thread.start()

@@ -61,7 +61,7 @@ def tell(
                 )
             truth = truths.get(one.study_uid)
             verdict = _verdict(truth, entries, segments) if truth is not None else None
-            told.append(Told(one, truth.name if truth else study.description, entries, paths, verdict))
+            told.append(Told(one, truth.name if truth else study.title, entries, paths, verdict))
     finally:
         database.close()
     return told
@@ -75,8 +75,9 @@ def _verdict(truth: Truth, entries: Sequence[Ended], segments: Sequence[Masks]) 
 
 def print_table(told: Sequence[Told], console: Console) -> None:
     """The truth table; without known truth, what was found."""
-    table = Table(title="What was there and what was found", title_justify="left", header_style="bold")
     has_truth = any(one.verdict is not None for one in told)
+    title = "What was there and what was found" if has_truth else "What was found"
+    table = Table(title=title, title_justify="left", header_style="bold")
     for name in ("study", "model", "outcome", "finding"):
         table.add_column(name, overflow="fold")
     if has_truth:
