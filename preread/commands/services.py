@@ -47,7 +47,6 @@ def serve(
 def listener(config: Config = None) -> None:
     """Run the DICOM listener alone."""
     from listener.service import run_listener
-
     from preread.serve import prepare_state
 
     settings = settings_and_logs(config)
@@ -64,7 +63,6 @@ def worker(
 ) -> None:
     """Run one worker alone: it claims jobs, reads studies and delivers results."""
     from pipeline.worker import run_worker
-
     from preread.serve import prepare_state
 
     settings = settings_and_logs(config)

@@ -11,11 +11,13 @@ from models.package import MANIFEST_NAME, installed_packages_folder, list_packag
 from pipeline.packages import offer_of
 
 METRIC_WORDS = {
-    "dice": "Dice",
-    "dice_mean": "Dice, mean",
-    "dice_median": "Dice, median",
-    "accuracy": "accuracy",
-    "auc": "AUC",
+    "dice_per_patient_mean": "Dice per patient, mean",
+    "dice_per_patient_median": "Dice per patient, median",
+    "dice_per_lesion_image_mean": "Dice per image with a lesion, mean",
+    "dice_per_lesion_image_mean_without_axilla": "the same without images of the axilla",
+    "accuracy_three_classes": "accuracy over three classes",
+    "auc_malignant": "AUC of malignant",
+    "normals_drawn_on": "part of normal images drawn on",
 }
 
 

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from config.errors import PrereadError
 from db.records import ResultRecord
 from db.views import StudyView
 from pipeline.reading.refusals import Refusal
@@ -26,11 +27,14 @@ WINDOW_MAX = 1e9
 def viewer(request: Request) -> Response:
     """The part of a study page that shows one series."""
     site, view = site_of(request), view_of(request)
-    slices = _series(request, site, view)
-    if isinstance(slices, Refusal):
-        return render(request, "_viewer_trouble.html", refusal=slices)
     segmentations = _segmentations(view)
-    drawn = {key for result in segmentations for key in site.segmentations.read(result)}
+    try:
+        slices = _series(request, site, view)
+        drawn = {key for result in segmentations for key in site.segmentations.read(result)}
+    except PrereadError as error:  # bytes that are gone; the rest of the page still tells what was found
+        return render(request, "_viewer_trouble.html", sentence=error.what, remedy=error.remedy)
+    if isinstance(slices, Refusal):
+        return render(request, "_viewer_trouble.html", sentence=slices.sentence, remedy=slices.remedy)
     marks = [index for index, ref in enumerate(slices.slices) if _has(drawn, ref)]
     keys = {}
     for job in view.jobs:

@@ -107,7 +107,8 @@ class SliceReader:
         db.spool_records.BytesMissing
             The bytes of an instance are gone or damaged.
         """
-        key = tuple(sorted(instance.id for instance in instances))
+        # With the place of the bytes: housekeeping moves them, and a fresh row says where to.
+        key = tuple(sorted((instance.id, instance.location.owner) for instance in instances))
         return self._series.get(key, lambda: self._order(instances))
 
     def plane(self, ref: SliceRef) -> Plane | Refusal:

@@ -266,3 +266,36 @@ def test_peer_that_may_not_send_may_echo(tmp_path: Path) -> None:
     with ListenerProcess(tmp_path, peers=peers) as node, Peer(node.port).associate() as peer:
         assert peer.echo() == 0
         assert peer.store(new_uid(), ct_dataset(new_uid())) == 0x0124
+
+
+UNUSUAL = associate_request(user_items=item(0x53, b"\0\1\0\1"))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pdu(4, b"", length=0xFFFFFFFF) + bytes(1000),
+        pdu(0x42, bytes(4)),
+        fragments(STORE_CONTEXT, store_command(b"1.2.3"), command=True)[:40],
+        b"",
+    ],
+    ids=["4 GiB", "unknown PDU", "stops inside a PDU", "silent"],
+)
+def test_unusual_peer_that_breaks_a_bound_is_cut_off(node: ListenerProcess, data: bytes) -> None:
+    with Peer(node.port, timeout=20).associate(UNUSUAL) as peer:
+        peer.send(data)
+        found = b""
+        with suppress(ConnectionError):
+            while part := peer.socket.recv(4096):
+                found += part
+        assert found[:1] in (b"", b"\x07")
+
+
+def test_unusual_object_that_lies_is_refused_and_shown(node: ListenerProcess, db: Database) -> None:
+    uid, good = new_uid(), new_uid()
+    with Peer(node.port).associate(UNUSUAL) as peer:
+        assert peer.store(uid, ct_dataset(uid)[:-100]) == 0xC000
+        assert peer.store(good, ct_dataset(good)) == 0
+    assert uid not in node.kept()
+    assert good in node.kept()
+    wait_until(lambda: [each for each in list_refused(db) if "C000" in each.reason])

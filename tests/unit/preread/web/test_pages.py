@@ -321,6 +321,17 @@ def test_a_series_that_cannot_be_shown_says_why(node, page, seeded) -> None:
     assert "could not be decoded" in answer.text
 
 
+def test_bytes_that_are_gone_are_told_where_the_slices_would_stand(brain_node, brain_page) -> None:
+    brain_node.spool.close()
+    for segment in (brain_node.settings.spool_folder / "instances").glob("*.seg"):
+        segment.unlink()
+    answer = brain_page.get("/studies/1/viewer/1")
+    assert answer.status_code == 200
+    assert "This series cannot be shown" in answer.text
+    assert "2 lesions" in brain_page.get("/studies/1").text
+    assert brain_page.get("/studies/1/slices/1/0.png").status_code == 500
+
+
 def test_the_queue_shows_stage_worker_and_parked_deliveries(node, page, seeded, token) -> None:
     node.brain(deliver=False)
     node.delivered(status="park", detail="called AE title not recognised")
