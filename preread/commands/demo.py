@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from preread.commands.options import EXIT_FAILED, Json, wrong_use
+from preread.commands.options import EXIT_FAILED, Json, let_libraries_be_quiet, wrong_use
 
 
 def demo(
@@ -43,6 +43,7 @@ def demo(
     if studies is not None and not studies.is_dir():
         raise wrong_use(f"--studies: {studies} is not a folder")
     configure(level="warning")
+    let_libraries_be_quiet()
     # Leave by the same door as Ctrl-C: services are stopped and what they kept is removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_FAILED))
     raise typer.Exit(run_demo(Plan(studies, address, out, keep, as_json, seed)))

@@ -1,6 +1,7 @@
 """Options that many commands share, and how each turns into settings and printed lines."""
 
 import json
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,6 +36,12 @@ def settings_and_logs(config: Path | None) -> Settings:
     settings = load_settings(config)
     configure(level=settings.log.level, form=settings.log.form)
     return settings
+
+
+def let_libraries_be_quiet() -> None:
+    """For commands that name every file themselves: the DICOM libraries say the same again in other words."""
+    for name in ("pydicom", "pynetdicom"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def print_json(value: Any) -> None:

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from config.settings import Settings
-from preread.commands.options import EXIT_FAILED, Config, Json, print_json, settings_and_logs, wrong_use
+from preread.commands.options import (
+    EXIT_FAILED,
+    Config,
+    Json,
+    let_libraries_be_quiet,
+    print_json,
+    settings_and_logs,
+    wrong_use,
+)
 
 if TYPE_CHECKING:
     from preread.demo.sender import Address
@@ -25,6 +33,7 @@ def send(
     from preread.demo.sender import Address, send_study
 
     settings = settings_and_logs(config)
+    let_libraries_be_quiet()
     try:
         address = _peer_address(settings, to) or Address.parse(to)
     except ValueError as error:

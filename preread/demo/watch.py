@@ -60,7 +60,7 @@ def _look(study: Watched, view: StudyView | None, stall_seconds: float) -> list[
         return None
     if not sending.acknowledged:
         why = sending.refused[0].reason if sending.refused else "it holds no object"
-        message = f"The node took none of its {len(sending.study.objects)} objects: {why}."
+        message = f"The node took no object of this study, {len(sending.study.objects)} offered: {why}."
         return [Ended(study.study_uid, "not_analysed", NOT_ACCEPTED, message)]
     fingerprint = _fingerprint(view)
     if fingerprint != study.fingerprint:
