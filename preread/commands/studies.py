@@ -135,11 +135,8 @@ def _parts(view: "StudyView") -> list[tuple[str, tuple[str, ...], list[tuple[Any
         ),
         (
             "Why each series was taken or not",
-            ("revision", "model", "series", "taken", "reason"),
-            [
-                (s.revision, s.model, s.series_uid, "taken" if s.taken else "not taken", s.sentence)
-                for s in view.selections
-            ],
+            ("revision", "model", "series", "reason"),
+            [(s.revision, s.model, s.series_uid, s.sentence) for s in view.selections],
         ),
         (
             "Jobs",

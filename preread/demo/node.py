@@ -5,10 +5,11 @@ import os
 import selectors
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +46,14 @@ class DemoNode:
 
     def __init__(self, tree: dict[str, Any]) -> None:
         self._state = Path(tempfile.mkdtemp(prefix="preread-demo-"))
+        listener_port, page_port = free_ports(2)
         self._file = self._state / "preread.yaml"
         self._log = self._state / "serve.log"
         self._tree = {
             **tree,
             "state_folder": str(self._state / "state"),
-            "listener": {**tree.get("listener", {}), "host": "127.0.0.1", "port": 0},
-            "web": {"host": "127.0.0.1", "port": 0},
+            "listener": {**tree.get("listener", {}), "host": "127.0.0.1", "port": listener_port},
+            "web": {"host": "127.0.0.1", "port": page_port},
         }
         self._process: subprocess.Popen[bytes] | None = None
         self._ports: dict[str, int] = {}
@@ -153,6 +155,16 @@ class DemoNode:
     def _failed(self, what: str) -> NodeFailed:
         lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-12:]
         return NodeFailed("\n".join([what, *(f"    {line}" for line in lines)]), where="preread serve")
+
+
+def free_ports(count: int) -> list[int]:
+    """TCP ports of loopback that nobody uses now, all different.
+
+    They are named in the settings, not left to be picked (0), so that page, doctor and restarts know them.
+    """
+    with ExitStack() as stack:
+        held = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [int(one.getsockname()[1]) for one in held]
 
 
 def _node_environment() -> dict[str, str]:

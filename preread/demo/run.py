@@ -178,6 +178,7 @@ def _send_both(study: FoundStudy, one: Watched, archive: Archive, node: DemoNode
 
 def _stay(node: DemoNode, console: Console) -> None:
     say(console, f"The page is at {node.page_url} and the services run. Press Ctrl-C to stop them.")
+    say(console, f"Other commands reach them by their settings: --config {node.config_file}")
     with contextlib.suppress(KeyboardInterrupt):
         while True:
             node.check_alive()
