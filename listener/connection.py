@@ -24,7 +24,8 @@ from listener.pdu import (
     abort_pdu,
 )
 
-OUTPUT_BYTES_MAX = 32 << 10  # a peer that does not read its answers is not read either
+OUTPUT_BYTES_MAX = 8 << 10  # of replies per turn; a peer that does not read them is not read either
+DISCARDED_BYTES_MAX = 256 << 10  # of what a peer still sends after our last word
 STALL_SECONDS = 0.020  # a pause inside a message that smells of Nagle waiting for our delayed acknowledgement
 
 
@@ -45,6 +46,7 @@ class Connection:
         self.pace = Pace(accepted_at)
         self.sender = Sender("", "", address)
         self.acknowledges_at_once = False  # TCP_QUICKACK while a message is incomplete
+        self.discarded_bytes = 0
         self.is_paused = False  # more of what was read waits until replies are out
         self.refused: list[Refusal] = []  # instances, since the loop looked
         self._contexts: Mapping[int, AcceptedContext] = {}
@@ -224,6 +226,12 @@ class Connection:
         except OSError as error:
             if error.errno != errno.ENOTCONN:
                 raise
+
+    def discard(self) -> bool:
+        """Throw away what still comes behind our last word; False when it is time to cut."""
+        count = len(self.sock.recv(1 << 16))
+        self.discarded_bytes += count
+        return count > 0 and self.discarded_bytes < DISCARDED_BYTES_MAX
 
     def abort(self, error: PeerError, now: float) -> None:
         """The peer broke the protocol: say so and close."""

@@ -29,6 +29,7 @@ ACCEPTED_PER_TURN = 64
 SWEEP_SECONDS = 0.25
 REST_SECONDS = 1.0
 REPORTS_PER_SWEEP = 50
+SEND_BUFFER_BYTES = 64 << 10  # our answers are short; a peer that reads none may not make us keep many
 STALLING_MAX = 1024  # addresses remembered
 
 _READ = select.EPOLLIN | select.EPOLLRDHUP
@@ -185,6 +186,12 @@ class Loop:
         except OSError:
             self._close(connection)
             return
+        except SpoolFailed:
+            raise
+        except Exception:  # noqa: BLE001 a bug of ours must cost one peer, not the hospital
+            self._log.exception("association aborted by an error of this node", peer=connection.address)
+            connection.abort(PeerError("an error of this node"), now)
+            self._poll.modify(connection.sock, _READ)
         for refusal in connection.refused:
             self.tell(
                 connection.sender,
@@ -221,6 +228,7 @@ class Loop:
                 self._evict(address if verdict == "evict-own" else None)
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
             connection = Connection(sock, address, now)
             self._census.arrived(address)
             self._connections[sock.fileno()] = connection
@@ -325,7 +333,7 @@ class Loop:
         try:
             if event & select.EPOLLOUT:
                 self._ready[connection] = None
-            elif not connection.sock.recv(1 << 16):
+            elif not connection.discard():
                 self._close(connection)
         except BlockingIOError:
             return

@@ -49,6 +49,7 @@ class Recorder:
         self._is_starting = True
         self._look_at: float | None = 0.0  # when a study may be whole; None: none receives
         self._retired_at = 0.0
+        self._offered: list[tuple[int, int]] = []
         self._trouble_seconds = 0.0
         self._refused: deque[Refused] = deque(maxlen=REFUSALS_MAX)
         self._log = logger("recorder")
@@ -218,6 +219,9 @@ class Recorder:
         left = [life for life in retired if life not in gone]
         if left:
             self._link.offer(left)
+            if left != self._offered:
+                self._log.info("segments may be recycled", segments=len(left))
+        self._offered = left
 
 
 def _place(mark: Mark) -> tuple[int, int]:
@@ -252,6 +256,8 @@ def main() -> int:
     except PrereadError as error:
         logger("recorder").error("the recorder stopped", reason=str(error))
         return 1
+    finally:
+        link.close()
     return 0
 
 

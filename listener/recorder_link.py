@@ -97,6 +97,7 @@ class RecorderEnd:
         self.socket = socket.socket(fileno=socket_fd)
         self.socket.setblocking(False)
         self._memory = mmap.mmap(memory_fd, mmap.PAGESIZE)
+        os.close(memory_fd)  # the mapping stays
         self.bell = bell_fd
         self.is_stopping = False
 
@@ -124,6 +125,8 @@ class RecorderEnd:
                 message = self.socket.recv(MESSAGE_BYTES_MAX)
             except BlockingIOError:
                 return found
+            except ConnectionResetError:  # it ended with our last message unread
+                message = b""
             if not message or json.loads(message) == _STOP:
                 self.is_stopping = True
                 return found
@@ -132,5 +135,11 @@ class RecorderEnd:
 
     def offer(self, retired: Sequence[tuple[int, int]]) -> None:
         """Tell the receiver which segments may be recycled."""
-        with suppress(BlockingIOError, BrokenPipeError):
+        with suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
             self.socket.send(json.dumps({"retired": [list(life) for life in retired[:RETIRED_MAX]]}).encode())
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        self.socket.close()
+        self._memory.close()
+        os.close(self.bell)

@@ -1,0 +1,41 @@
+"""pynetdicom's private parts that `listener.unusual` and `listener.negotiate` rely on are as we think."""
+
+import inspect
+
+from pynetdicom._globals import MODE_ACCEPTOR
+from pynetdicom.association import Association
+from pynetdicom.dul import DULServiceProvider
+from pynetdicom.presentation import build_context, negotiate_as_acceptor
+from pynetdicom.transport import AssociationSocket
+
+
+def test_socket_reads_each_pdu_by_its_header_first() -> None:
+    source = inspect.getsource(DULServiceProvider._read_pdu_data)
+    assert "self.socket.recv(6)" in source
+    assert "(OSError, TimeoutError)" in source, "an OSError of recv must end the association, not the thread"
+
+
+def test_socket_has_the_parts_that_are_overridden_or_used() -> None:
+    assert list(inspect.signature(AssociationSocket.recv).parameters) == ["self", "nr_bytes"]
+    assert isinstance(AssociationSocket.ready, property)
+    source = inspect.getsource(AssociationSocket)
+    for part in ("self._is_connected", "event_queue", '"Evt17"', "client_socket"):
+        assert part in source, part
+
+
+def test_association_runs_its_reactor_in_a_method_that_can_be_wrapped() -> None:
+    assert "make_target(self.run_reactor)" in inspect.getsource(Association.__init__)
+    assert list(inspect.signature(Association.set_socket).parameters) == ["self", "socket"]
+    assert MODE_ACCEPTOR == "acceptor"
+
+
+def test_association_without_a_server_is_allowed() -> None:
+    assert "if self._server and sock.socket:" in inspect.getsource(Association.run_reactor)
+
+
+def test_acceptor_takes_the_first_of_our_syntaxes_that_the_peer_proposes() -> None:
+    proposed = build_context("1.2.840.10008.1.1", ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1"])
+    proposed.context_id = 1
+    ours = build_context("1.2.840.10008.1.1", ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2"])
+    (result,), _ = negotiate_as_acceptor([proposed], [ours])
+    assert (result.result, result.transfer_syntax) == (0, ["1.2.840.10008.1.2.1"])
