@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,7 @@ from preread.demo.phantom_study import GeneratedStudy, part10
 from preread.demo.retrieve import retrieve
 from preread.demo.sender import Address
 from preread.demo.truth_table import Truth, judge
+from preread.owned import house
 
 PEERS = ("Orthanc", "storescu", "findscu", "dciodvfy")
 ORTHANC_AE, READER_AE = "ORTHANC", "READER"
@@ -247,3 +249,31 @@ def test_the_lesions_are_found_where_they_are(finished: Finished, tmp_path: Path
         assert verdict.found == verdict.lesions == study.expected.lesions
         assert verdict.dice is not None
         assert verdict.dice > 0.5
+
+
+def test_the_demo_delivers_to_a_real_archive(orthanc: Orthanc, tmp_path: Path) -> None:
+    study = next(one for one in demo_studies(45) if one.expected.class_name == "malignant")
+    folder, out = tmp_path / "studies", tmp_path / "out"
+    folder.mkdir()
+    (folder / "image.dcm").write_bytes(part10(study.datasets[0]))
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "preread", "demo", "--json"),
+            *("--studies", folder, "--archive", str(orthanc.address), "--out", out),
+        ],
+        cwd=house(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    line = json.loads(done.stdout)
+    assert line["outcome"] == "delivered"
+    # This Orthanc lets only READER retrieve: the demo says so and keeps what was sent.
+    assert "did not give back the results" in done.stderr
+    (tmp_path / "there").mkdir()
+    there = results_in(orthanc, study.study_uid, tmp_path / "there")
+    sent = {dcmread(path, stop_before_pixels=True).SOPInstanceUID for path in line["results"].values()}
+    stored = {dcmread(p, stop_before_pixels=True).SOPInstanceUID for paths in there.values() for p in paths}
+    assert sent == stored
+    assert there.keys() == {SEG, SR, SC}
