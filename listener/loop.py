@@ -102,11 +102,6 @@ class Loop:
         self._watched[fd] = act
         self._poll.register(fd, select.EPOLLIN)
 
-    def unwatch(self, fd: int) -> None:
-        """Forget a watched descriptor, before it is closed."""
-        del self._watched[fd]
-        self._poll.unregister(fd)
-
     @property
     def connections(self) -> int:
         """How many connections there are."""
@@ -121,10 +116,9 @@ class Loop:
             now = time.monotonic()
             for fd, event in events:
                 self._handle(fd, event, now)
-            for connection in list(self._paused):
-                del self._paused[connection]
-                if connection not in self._waiting_to_write:
-                    self._guarded(connection, now, lambda c: c.process(self._intake, now))
+            paused, self._paused = self._paused, {}
+            for connection in paused:
+                self._guarded(connection, now, lambda c: c.process(self._intake, now))
             self.submissions.step(self._intake)
             self._commit()
         except SpoolFailed:
@@ -158,6 +152,8 @@ class Loop:
     def _handle(self, fd: int, event: int, now: float) -> None:
         connection = self._connections.get(fd)
         if connection is not None:
+            if connection.pace.accepted_at == now:
+                return  # the event is of a connection closed in this turn, whose descriptor this one got
             if event & _GONE:
                 self._close(connection)
             elif connection.stage is Stage.REQUESTING:
@@ -166,7 +162,7 @@ class Loop:
                 self._discard(connection, event)
             elif connection in self._waiting_to_write:
                 self._ready[connection] = None
-            else:
+            elif not connection.is_paused:  # what was read already comes first, so that it stays bounded
                 self._guarded(connection, now, lambda c: self._receive(c, now))
         elif fd == self._listening.fileno():
             self._accept(now)
@@ -199,8 +195,6 @@ class Loop:
                 remedy_of(refusal),
             )
         connection.refused.clear()
-        if connection.is_paused:
-            self._paused[connection] = None
         if connection.has_output or connection.stage is Stage.CLOSING:
             self._ready[connection] = None
 
@@ -365,6 +359,8 @@ class Loop:
                 continue
             try:
                 done = connection.flush(now)
+                if done and connection.is_paused:
+                    self._paused[connection] = None
                 if done and connection.stage is Stage.CLOSING:
                     connection.finish_output()
                 if done and connection in self._waiting_to_write:

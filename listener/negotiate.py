@@ -82,8 +82,8 @@ Negotiation = Accepted | Rejected | Unusual
 class Negotiator:
     """Answers requests; the admission of the caller is not its business."""
 
-    def __init__(self, *, ae_title: str, pdu_bytes_max: int) -> None:
-        self._ae_title, self._pdu_bytes_max = ae_title, pdu_bytes_max
+    def __init__(self, *, pdu_bytes_max: int) -> None:
+        self._pdu_bytes_max = pdu_bytes_max
         self._supported = {str(context.abstract_syntax): context for context in supported_contexts()}
         self._cached: OrderedDict[bytes, Negotiation] = OrderedDict()
 

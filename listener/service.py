@@ -89,7 +89,7 @@ def _serve(
     loop = Loop(
         listening,
         intake=intake,
-        negotiator=Negotiator(ae_title=settings.node.ae_title, pdu_bytes_max=listener.pdu_bytes),
+        negotiator=Negotiator(pdu_bytes_max=listener.pdu_bytes),
         limits=_limits(listener),
         pdu_bytes_max=listener.pdu_bytes,
         adopt=unusual.adopt,

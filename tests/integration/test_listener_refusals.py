@@ -3,6 +3,7 @@
 import os
 import socket
 import struct
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -232,6 +233,28 @@ def test_peer_that_never_reads_is_not_read_either(node: ListenerProcess) -> None
         except (TimeoutError, ConnectionError):
             pass
         assert sent < 32 << 20
+
+
+def test_peer_that_reads_late_gets_every_answer_in_order(node: ListenerProcess) -> None:
+    count = 20_000
+    echoes = b"".join(fragments(ECHO_CONTEXT, echo_command(n % 60_000), command=True) for n in range(count))
+    with Peer(node.port).associate() as peer:
+        sending = threading.Thread(target=peer.send, args=(echoes,))
+        sending.start()
+        first = peer.receive()
+        size = count * len(first)
+        answers = bytearray(first)
+        while len(answers) < size:
+            part = peer.socket.recv(1 << 16)
+            assert part
+            answers += part
+        sending.join()
+    numbers = [struct.unpack_from("<H", answers, at + 12 + NUMBER_AT)[0] for at in range(0, size, len(first))]
+    assert numbers == [n % 60_000 for n in range(count)]
+
+
+# Of an echo's answer: group length, SOP class of 18 bytes, command field, then the number's element header.
+NUMBER_AT = 12 + 8 + 18 + 10 + 8
 
 
 def test_refused_dataset_too_large_leaves_the_association_alive(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from listener.pdu import PeerError
 
 @pytest.fixture
 def negotiator() -> Negotiator:
-    return Negotiator(ae_title="PREREAD", pdu_bytes_max=131072)
+    return Negotiator(pdu_bytes_max=131072)
 
 
 def accepted(negotiator: Negotiator, contexts: bytes) -> Accepted:
