@@ -1,7 +1,6 @@
 """`preread models`: the packages of this node: what they are, whether they may run, how well they do."""
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,29 +9,26 @@ import typer
 from config.settings import Settings
 from preread.commands.options import (
     EXIT_FAILED,
+    FIGURE_COLUMNS,
     Config,
+    DataFolder,
     Json,
     fail,
+    figure_row,
     print_json,
     print_table,
     settings_and_logs,
-    wrong_use,
 )
+from preread.commands.training import train
 
 if TYPE_CHECKING:
-    from models.evaluation.evaluate import Figure
-    from models.manifest import Evaluation
     from models.package import Package, PackageListing
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Id of a package, or the folder of one.")]
-DataFolder = Annotated[
-    Path, typer.Option("--data", help="Folder of labelled data that holds a folder for each data set.")
-]
-FIGURE_COLUMNS = ("figure", "value", "95 % interval", "cases")
-WEIGHTS = "weights.safetensors"
 DEFAULT_DATA = Path("../shared/data")
 
 app = typer.Typer(no_args_is_help=True, help="Model packages.")
+app.command()(train)
 
 
 @app.command("list")
@@ -78,7 +74,7 @@ def show(name: Name, config: Config = None, as_json: Json = False) -> None:
     sys.stdout.write(f"Limits: {'; '.join(card.limits)}\nLicences: {'; '.join(card.licences)}\n\n")
     print_table(
         (*FIGURE_COLUMNS, "on"),
-        [(*_figure(figure), f"{figure.dataset}, {figure.subset}") for figure in manifest.evaluation],
+        [(*figure_row(figure), f"{figure.dataset}, {figure.subset}") for figure in manifest.evaluation],
         empty="No figures.",
     )
     sys.stdout.write(f"\nCard: {package.path('card')}\n")
@@ -156,82 +152,9 @@ def evaluate(
         return
     print_table(
         FIGURE_COLUMNS,
-        [_figure(figure) for figure in report.figures],
+        [figure_row(figure) for figure in report.figures],
         empty="No figures.",
     )
-
-
-@app.command()
-def train(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Id of a shipped recipe.")],
-    out: Annotated[Path, typer.Option(help="Folder of the run: checkpoint, log, weights, package.")],
-    data: DataFolder = DEFAULT_DATA,
-    version: Annotated[str, typer.Option(help="Version of the package that is written.")] = "0.0.1",
-    seed: Annotated[int, typer.Option(help="Seed of the run.")] = 45,
-    steps: Annotated[int | None, typer.Option(min=1, help="Length of the run; the recipe's without.")] = None,
-    minutes: Annotated[float | None, typer.Option(min=0, help="Length of the run in time instead.")] = None,
-    extra: Annotated[
-        Path | None, typer.Option(help="Folder of generated cases (.npz) to mix in, a minority.")
-    ] = None,
-    initial: Annotated[Path | None, typer.Option(help="Folder of a finished run to go on from.")] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew instead of resuming.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Train a package from the data folder to weights, card, golden case and figures; resumes by itself."""
-    from dataclasses import asdict
-    from datetime import UTC, datetime
-
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from models.training.build import build_package
-    from models.training.recipes import RECIPES
-    from models.training.run import read_run, run_training
-
-    if name not in RECIPES:
-        raise wrong_use(f"there is no recipe {name}. Known: {', '.join(sorted(RECIPES))}.")
-    with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task(f"training {name}", total=1.0)
-        run = run_training(
-            RECIPES[name],
-            data,
-            out,
-            seed=seed,
-            steps=steps,
-            minutes=minutes,
-            resume=not fresh,
-            extra_cases=extra,
-            initial_weights=initial / WEIGHTS if initial is not None else None,
-            progress=lambda line: bar.update(
-                task, completed=line.share, description=f"training {name}: {_losses(line.loss)}"
-            ),
-        )
-        task = bar.add_task(f"evaluating {name}", total=None)
-        package, report = build_package(
-            out / WEIGHTS,
-            [*([read_run(initial)] if initial is not None else []), run],
-            data,
-            out / name,
-            version=version,
-            released=f"{datetime.now(UTC):%Y-%m-%d}",
-            progress=lambda done, of: bar.update(task, completed=done, total=of),
-        )
-    if as_json:
-        print_json(
-            {"package": package.folder, "run": asdict(run), "figures": [asdict(f) for f in report.figures]}
-        )
-        return
-    print_table(FIGURE_COLUMNS, [_figure(figure) for figure in report.figures], empty="No figures.")
-    sys.stdout.write(f"\nPackage: {package.folder}\n")
-
-
-def _losses(loss: Mapping[str, float]) -> str:
-    return ", ".join(f"{part} {value:.3f}" for part, value in loss.items())
-
-
-def _figure(figure: "Evaluation | Figure") -> tuple[str, str, str, str]:
-    low, high = figure.ci95
-    return figure.metric, f"{figure.value:.3f}", f"{low:.3f} to {high:.3f}", f"{figure.n} {figure.unit}"
 
 
 def _listings(settings: Settings) -> "list[PackageListing]":

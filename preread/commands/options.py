@@ -5,12 +5,16 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from config.loading import load_settings
 from config.settings import Settings
+
+if TYPE_CHECKING:
+    from models.evaluation.evaluate import Figure
+    from models.manifest import Evaluation
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -20,6 +24,10 @@ Config = Annotated[
     Path | None,
     typer.Option("--config", envvar="PREREAD_CONFIG", help="Settings file; else ./preread.yaml or /etc."),
 ]
+DataFolder = Annotated[
+    Path, typer.Option("--data", help="Folder of labelled data that holds a folder for each data set.")
+]
+FIGURE_COLUMNS = ("figure", "value", "95 % interval", "cases")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a machine on standard output.")]
 
 
@@ -75,6 +83,12 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, empty:
     for row in rows:
         table.add_row(*(shown(value) for value in row))
     console.print(table, highlight=False)
+
+
+def figure_row(figure: "Evaluation | Figure") -> tuple[str, str, str, str]:
+    """A figure of a model under FIGURE_COLUMNS."""
+    low, high = figure.ci95
+    return figure.metric, f"{figure.value:.3f}", f"{low:.3f} to {high:.3f}", f"{figure.n} {figure.unit}"
 
 
 def shown(value: Any) -> str:

@@ -1,0 +1,133 @@
+"""`preread models train`: from the data folder to a package with weights, card, golden case and figures."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from preread.commands.options import (
+    FIGURE_COLUMNS,
+    DataFolder,
+    Json,
+    print_json,
+    print_table,
+    wrong_use,
+)
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from models.training.cases import Case
+    from models.training.recipes import Recipe
+    from models.training.run import TrainingRun
+
+WEIGHTS = "weights.safetensors"
+# The first run of this recipe draws at the skull base of heads without lesion; a short second one ends that.
+FINE_TUNED = ("brain-flair-lesion",)
+
+
+def train(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Id of a shipped recipe.")],
+    out: Annotated[Path, typer.Option(help="Folder of checkpoints, logs, weights and the package.")],
+    data: DataFolder = Path("../shared/data"),
+    version: Annotated[str, typer.Option(help="Version of the package that is written.")] = "0.0.1",
+    seed: Annotated[int, typer.Option(help="Seed of the runs and of the generated cases.")] = 45,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Length of the first run; else the recipe's.")
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(min=0, help="Length of each run in time instead.")] = None,
+    generated: Annotated[int, typer.Option(min=0, help="Generated cases to mix in, a minority.")] = 36,
+    fine_tune: Annotated[
+        bool | None, typer.Option(help="Add a short second run; without the option as shipped.")
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew instead of resuming.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a package from the data folder to weights, card, golden case and figures; resumes by itself."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from models.training.build import build_package
+    from models.training.recipes import RECIPES, fine_tuning
+
+    if name not in RECIPES:
+        raise wrong_use(f"there is no recipe {name}. Known: {', '.join(sorted(RECIPES))}.")
+    recipe = RECIPES[name]
+    with Progress(console=Console(stderr=True)) as bar:
+        cases = _generated(recipe, generated, seed, bar)
+        runs = [_run(recipe, data, out / "first", bar, cases, seed, steps, minutes, fresh)]
+        last = out / "first"
+        if fine_tune if fine_tune is not None else name in FINE_TUNED:
+            last = out / "fine-tuned"
+            second = fine_tuning(recipe)
+            start = out / "first" / WEIGHTS
+            runs.append(_run(second, data, last, bar, cases, seed + 1, None, minutes, fresh, start))
+        task = bar.add_task(f"evaluating {name}", total=None)
+        package, report = build_package(
+            last / WEIGHTS,
+            runs,
+            data,
+            out / name,
+            version=version,
+            released=f"{datetime.now(UTC):%Y-%m-%d}",
+            progress=lambda done, of: bar.update(task, completed=done, total=of),
+        )
+    figures = [asdict(figure) for figure in report.figures]
+    if as_json:
+        print_json({"package": package.folder, "runs": [asdict(run) for run in runs], "figures": figures})
+        return
+    rows = [
+        (f.metric, f"{f.value:.3f}", f"{f.ci95[0]:.3f} to {f.ci95[1]:.3f}", f"{f.n} {f.unit}")
+        for f in report.figures
+    ]
+    print_table(FIGURE_COLUMNS, rows, empty="No figures.")
+    sys.stdout.write(f"\nPackage: {package.folder}\n")
+
+
+def _generated(recipe: "Recipe", count: int, seed: int, bar: "Progress") -> "list[Case]":
+    from preread.demo.generated_cases import generated_cases
+
+    cases = generated_cases(recipe.kind, count, seed=seed)
+    return list(bar.track(cases, total=count, description="generating cases")) if count else []
+
+
+def _run(
+    recipe: "Recipe",
+    data: Path,
+    out: Path,
+    bar: "Progress",
+    cases: "list[Case]",
+    seed: int,
+    steps: int | None,
+    minutes: float | None,
+    fresh: bool,
+    start: Path | None = None,
+) -> "TrainingRun":
+    from models.training.run import run_training
+
+    title = f"{out.name} run"
+    task = bar.add_task(title, total=1.0)
+    run = run_training(
+        recipe,
+        data,
+        out,
+        seed=seed,
+        steps=steps,
+        minutes=minutes,
+        resume=not fresh,
+        extra_cases=cases,
+        initial_weights=start,
+        progress=lambda line: bar.update(
+            task, completed=line.share, description=f"{title}: {_losses(line.loss)}"
+        ),
+    )
+    bar.update(task, completed=1.0)
+    return run
+
+
+def _losses(loss: Mapping[str, float]) -> str:
+    return ", ".join(f"{part} {value:.3f}" for part, value in loss.items())
