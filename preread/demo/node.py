@@ -9,7 +9,8 @@ import socket
 import subprocess
 import tempfile
 import time
-from contextlib import ExitStack, closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,14 +70,15 @@ class DemoNode:
 
     def __exit__(self, *_: object) -> None:
         process = self._process
-        if process is not None and process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        shutil.rmtree(self._state, ignore_errors=True)
+        with _uninterrupted():
+            if process is not None and process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+                try:
+                    process.wait(STOP_SECONDS)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+            shutil.rmtree(self._state, ignore_errors=True)
 
     @property
     def settings(self) -> Settings:
@@ -165,6 +167,18 @@ def free_ports(count: int) -> list[int]:
     with ExitStack() as stack:
         held = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [int(one.getsockname()[1]) for one in held]
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Leave once: a second Ctrl-C, or the signal that came twice, must not leave services and images behind."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    former = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 def _node_environment() -> dict[str, str]:
