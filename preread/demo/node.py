@@ -171,7 +171,7 @@ def free_ports(count: int) -> list[int]:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Leave once: a second Ctrl-C, or the signal that came twice, must not leave services and images behind."""
+    """Leave once: a second Ctrl-C or signal must not leave services and images behind."""
     numbers = (signal.SIGINT, signal.SIGTERM)
     former = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
     try:
