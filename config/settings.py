@@ -190,6 +190,11 @@ class ResultSettings(Branch):
     secondary_capture: bool = Field(
         True, description="Send a summary picture; many PACS show neither SEG nor SR."
     )
+    empty_segmentation: bool = Field(
+        False,
+        description="Send a SEG also where no lesion was found, with an empty segment: for archives and "
+        "scripts that wait for one object of each kind.",
+    )
     sr_class: Literal["comprehensive-3d", "comprehensive", "enhanced"] = Field(
         "comprehensive-3d",
         description="SOP class of structured reports; some archives take only the older two.",

@@ -44,6 +44,7 @@ def write_results(
         slot=slot,
         sr_class=settings.results.sr_class,
         secondary_capture=settings.results.secondary_capture,
+        empty_segmentation=settings.results.empty_segmentation,
     )
     if isinstance(made, Refusal):
         return Analysis(made, {}, ())

@@ -77,9 +77,15 @@ def _frames(
     groups = segmentation.PerFrameFunctionalGroupsSequence
     packed = np.frombuffer(segmentation.PixelData, dtype=np.uint8)
     bits = np.unpackbits(packed, count=len(groups) * rows * columns, bitorder="little")
-    tracking = {int(item.SegmentNumber): str(item.TrackingUID) for item in segmentation.SegmentSequence}
+    tracking = {
+        int(item.SegmentNumber): str(item.TrackingUID)
+        for item in segmentation.SegmentSequence
+        if "TrackingUID" in item  # the segment of a source without a lesion has none
+    }
     for group, plane in zip(groups, bits.reshape(-1, rows, columns), strict=True):
         number = int(group.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+        if number not in tracking:
+            continue
         image = group.DerivationImageSequence[0].SourceImageSequence[0]
         frame = image.get("ReferencedFrameNumber")
         uid = str(image.ReferencedSOPInstanceUID)

@@ -64,6 +64,7 @@ def build_result_set(
     slot: int = 0,
     sr_class: SrClass = "comprehensive-3d",
     secondary_capture: bool = True,
+    empty_segmentation: bool = False,
 ) -> ResultSet | Refusal:
     """The results of one analysis.
 
@@ -75,6 +76,7 @@ def build_result_set(
     slot : place of the model among those of the node, 0-based; gives the series numbers
     sr_class : of the report, for archives that refuse one
     secondary_capture : whether a picture is made
+    empty_segmentation : whether a source without a lesion gets a SEG too
 
     Returns
     -------
@@ -111,7 +113,7 @@ def build_result_set(
     objects: list[tuple[Kind, Dataset]] = []
     segmentations = {}
     for index, one in enumerate(findings.sources):
-        if one.lesions:
+        if one.lesions or empty_segmentation:
             segmentations[index] = build_seg(
                 repaired[index],
                 one.labels,

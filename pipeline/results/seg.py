@@ -1,5 +1,7 @@
 """Findings of one source to a DICOM segmentation: BINARY, on the source's grid, one segment per lesion.
 
+Without a lesion: one segment that is empty on every slice, which says "looked for everywhere, found nowhere".
+
 The object is built from the repaired headers by highdicom and then finished: segment identification per
 frame, the distance of slices as we measured it, an empty Patient Orientation where there are no coordinates,
 true references, derived UIDs. Frames inside do not stand in slice order; map them by their references.
@@ -10,7 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import highdicom
 import numpy as np
@@ -40,32 +42,33 @@ def build_seg(
     *,
     part: str = "",
 ) -> Dataset:
-    """The segmentation of one source that has at least one lesion.
+    """The segmentation of one source.
 
     Parameters
     ----------
     repaired : the copy of the source's headers
     labels : (slices, rows, columns), in the order of `repaired.slices`; values 1..n, one per lesion
-    lesions : the n lesions, by label
+    lesions : the n lesions, by label; none gives the empty segment
     part : tells this SEG from others of the same set: the source image, for 2D images
 
     Raises
     ------
     ValueError
-        No lesion, or lesions that are not those of the labels: an empty SEG is not written.
+        Lesions that are not those of the labels.
     """
-    if not lesions or [tracked.lesion.label for tracked in lesions] != list(range(1, int(labels.max()) + 1)):
+    if [tracked.lesion.label for tracked in lesions] != list(range(1, int(labels.max()) + 1)):
         raise ValueError(f"{len(lesions)} lesions for labels up to {int(labels.max())}")
     one_frame = not repaired.is_placed and len(repaired.slices) > 1
+    described = [_description(tracked, authorship.model) for tracked in lesions]
     segmentation: Dataset = highdicom.seg.Segmentation(
         source_images=[repaired.slices[0]] if one_frame else list(repaired.slices),
         pixel_array=_all_segments_in_one_frame(labels, len(lesions)) if one_frame else labels,
         segmentation_type="BINARY",
-        segment_descriptions=[_description(tracked, authorship.model) for tracked in lesions],
+        segment_descriptions=described or [_empty_description(authorship.model)],
         content_label=_CONTENT_LABEL,
         content_description=f"{authorship.model.title}, not verified by a physician"[:_LABEL_MAX],
         content_creator_name=CREATOR,
-        omit_empty_frames=True,
+        omit_empty_frames=bool(lesions),
         **authorship.arguments("SEG", part),
     )
     _identify_segment_per_frame(segmentation)
@@ -95,25 +98,41 @@ def frames_of_segment(segmentation: Dataset, number: int) -> list[tuple[int, str
 
 
 def _description(tracked: TrackedLesion, model: ModelIdentity) -> highdicom.seg.SegmentDescription:
-    plan = model.segment
     return highdicom.seg.SegmentDescription(
         segment_number=tracked.lesion.label,
-        segment_label=f"{plan.label} {tracked.number}"[:_LABEL_MAX],
-        segmented_property_category=coded(plan.category),
-        segmented_property_type=coded(plan.kind),
-        algorithm_type="AUTOMATIC",
-        algorithm_identification=highdicom.AlgorithmIdentificationSequence(
+        segment_label=f"{model.segment.label} {tracked.number}"[:_LABEL_MAX],
+        tracking_id=tracked.tracking_id,
+        tracking_uid=tracked.tracking_uid,
+        display_color=highdicom.color.CIELabColor(*lesion_colour(model.segment.colour, tracked.number)),
+        **_what_and_by_whom(model),
+    )
+
+
+def _empty_description(model: ModelIdentity) -> highdicom.seg.SegmentDescription:
+    """The segment of a source without a lesion: nothing is tracked."""
+    return highdicom.seg.SegmentDescription(
+        segment_number=1,
+        segment_label=f"{model.segment.label}: none"[:_LABEL_MAX],
+        display_color=highdicom.color.CIELabColor(*model.segment.colour),
+        **_what_and_by_whom(model),
+    )
+
+
+def _what_and_by_whom(model: ModelIdentity) -> dict[str, Any]:
+    plan = model.segment
+    return {
+        "segmented_property_category": coded(plan.category),
+        "segmented_property_type": coded(plan.kind),
+        "algorithm_type": "AUTOMATIC",
+        "algorithm_identification": highdicom.AlgorithmIdentificationSequence(
             name=model.id,
             family=coded(ARTIFICIAL_INTELLIGENCE),
             version=model.version,
             source=PRODUCT,
             parameters=dict(model.parameters),
         ),
-        tracking_id=tracked.tracking_id,
-        tracking_uid=tracked.tracking_uid,
-        anatomic_regions=[coded(plan.region)] if plan.region else None,
-        display_color=highdicom.color.CIELabColor(*lesion_colour(plan.colour, tracked.number)),
-    )
+        "anatomic_regions": [coded(plan.region)] if plan.region else None,
+    }
 
 
 def _identify_segment_per_frame(segmentation: Dataset) -> None:
@@ -138,7 +157,9 @@ def _spread_over_frames(segmentation: Dataset, labels: Labels) -> None:
     patterns = list(segmentation.PerFrameFunctionalGroupsSequence)
     groups, planes = [], []
     for number, pattern in enumerate(patterns, start=1):
-        for index in np.flatnonzero((labels == number).any(axis=(1, 2))).tolist():
+        is_drawn = (labels == number).any(axis=(1, 2))
+        # The empty segment has all frames.
+        for index in np.flatnonzero(is_drawn if labels.any() else ~is_drawn).tolist():
             group = copy.deepcopy(pattern)
             source = group.DerivationImageSequence[0].SourceImageSequence[0]
             source.ReferencedSOPInstanceUID = placeholder(index)

@@ -56,7 +56,7 @@ def build_sr(
     Parameters
     ----------
     repaired : the sources, in the order of `findings.sources`
-    segmentations : the SEG of each source that has lesions, by its index
+    segmentations : the SEG of each source that has one, every source with lesions, by its index
     sr_class : of the three SOP classes, the one the archive takes
     predecessors : earlier reports of this model on this study, at least their identifiers
     """

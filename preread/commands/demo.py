@@ -44,6 +44,15 @@ def demo(
         raise wrong_use(f"--studies: {studies} is not a folder")
     configure(level="warning")
     let_libraries_be_quiet()
-    # Leave by the same door as Ctrl-C: services are stopped and what they kept is removed.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_FAILED))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _leave_once)
     raise typer.Exit(run_demo(Plan(studies, address, out, keep, as_json, seed)))
+
+
+def _leave_once(came: int, _: object) -> None:
+    """Services are stopped and what they kept is removed; a second signal does not disturb that."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    if came == signal.SIGINT:
+        raise KeyboardInterrupt
+    sys.exit(EXIT_FAILED)

@@ -13,9 +13,9 @@ Masks = Mapping[str, BoolArray]  # by SOP Instance UID of the source image, (row
 
 
 def segments_of(segs: Iterable[Path]) -> list[dict[str, BoolArray]]:
-    """Every segment of BINARY SEG objects, each by the source image its frames refer to.
+    """Every outlined segment of BINARY SEG objects, each by the source image its frames refer to.
 
-    Images without a frame do not appear: nothing was outlined on them.
+    Images without a frame, or with an empty one, do not appear: nothing was outlined on them.
 
     Raises
     ------
@@ -28,7 +28,8 @@ def segments_of(segs: Iterable[Path]) -> list[dict[str, BoolArray]]:
         segments: dict[int, dict[str, BoolArray]] = {}
         groups = seg.PerFrameFunctionalGroupsSequence
         for group, frame in zip(groups, _frames(seg, path), strict=True):
-            segments.setdefault(_segment(seg, group), {})[_source_uid(group, path)] = frame
+            if frame.any():
+                segments.setdefault(_segment(seg, group), {})[_source_uid(group, path)] = frame
         found += segments.values()
     return found
 

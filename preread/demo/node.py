@@ -3,11 +3,9 @@
 import json
 import os
 import selectors
-import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -38,21 +36,21 @@ class NodeFailed(PrereadError):
 
 
 class DemoNode:
-    """The services of one demo, as a context manager: started on entry, stopped and removed on exit.
+    """The services of one demo, as a context manager: started on entry, stopped on exit.
 
     Parameters
     ----------
     tree : settings, as in the YAML file; state folder and ports are ours
+    folder : existing and empty, for settings, log and state; the caller removes it after the exit
     """
 
-    def __init__(self, tree: dict[str, Any]) -> None:
-        self._state = Path(tempfile.mkdtemp(prefix="preread-demo-"))
+    def __init__(self, tree: dict[str, Any], folder: Path) -> None:
         listener_port, page_port = free_ports(2)
-        self._file = self._state / "preread.yaml"
-        self._log = self._state / "serve.log"
+        self._file = folder / "preread.yaml"
+        self._log = folder / "serve.log"
         self._tree = {
             **tree,
-            "state_folder": str(self._state / "state"),
+            "state_folder": str(folder / "state"),
             "listener": {**tree.get("listener", {}), "host": "127.0.0.1", "port": listener_port},
             "web": {"host": "127.0.0.1", "port": page_port},
         }
@@ -70,7 +68,7 @@ class DemoNode:
 
     def __exit__(self, *_: object) -> None:
         process = self._process
-        with _uninterrupted():
+        with _held_back():
             if process is not None and process.poll() is None:
                 process.send_signal(signal.SIGTERM)
                 try:
@@ -78,7 +76,6 @@ class DemoNode:
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
-            shutil.rmtree(self._state, ignore_errors=True)
 
     @property
     def settings(self) -> Settings:
@@ -135,7 +132,7 @@ class DemoNode:
         environment = _node_environment()
         environment[READY_DESCRIPTOR] = str(write_end)
         try:
-            with self._log.open("wb") as log:
+            with self._log.open("wb") as log, _held_back():
                 self._process = subprocess.Popen(
                     [*preread_command(), "serve", "--config", str(self._file)],
                     env=environment,
@@ -170,15 +167,18 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Leave once: a second Ctrl-C or signal must not leave services and images behind."""
+def _held_back() -> Iterator[None]:
+    """Signals that come meanwhile are handled afterwards: no process is started and then forgotten."""
+    caught: list[int] = []
     numbers = (signal.SIGINT, signal.SIGTERM)
-    former = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    former = {number: signal.signal(number, lambda came, _: caught.append(came)) for number in numbers}
     try:
         yield
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
+        for number in caught:
+            signal.raise_signal(number)
 
 
 def _node_environment() -> dict[str, str]:

@@ -55,7 +55,9 @@ def run_demo(plan: Plan) -> int:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="preread-demo-")))
         archive = _archive(plan, scratch, stack)
         say(console, "starting the services")
-        node = stack.enter_context(DemoNode(_settings_tree(archive.address)))
+        state = scratch / "node"
+        state.mkdir()
+        node = stack.enter_context(DemoNode(_settings_tree(archive.address), state))
         say(
             console,
             "making the studies" if plan.studies is None else f"looking for studies in {plan.studies}",
@@ -116,6 +118,7 @@ def _settings_tree(archive: Address) -> dict[str, Any]:
             {"name": "archive", "ae_title": archive.ae_title, "host": archive.host, "port": archive.port},
         ],
         "listener": {"quiet_seconds": QUIET_SECONDS, "reserve_gib": 0.2},
+        "results": {"empty_segmentation": True},  # one object of each kind for every study that was read
         "delivery": {"tries_max": 3, "first_wait_seconds": 1.0},
     }
 

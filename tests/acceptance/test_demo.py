@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import zipfile
@@ -149,6 +150,30 @@ def test_other_studies_and_other_files(generated: list[GeneratedStudy], tmp_path
     assert set(delivered["results"].values()) == {None}, "nothing is kept without --out"
     assert "README.md: not sent: it is not DICOM" in said.errors
     assert "no-study.dcm: not sent: it has no StudyInstanceUID" in said.errors
+
+
+@pytest.mark.parametrize(
+    ("last_line", "number"),
+    [("starting the services", signal.SIGTERM), ("making the studies", signal.SIGINT)],
+)
+def test_a_demo_that_is_told_to_stop_leaves_nothing_behind(
+    tmp_path: Path, last_line: str, number: signal.Signals
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "preread", "demo"],
+        cwd=house(),
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    with process.stderr:
+        assert last_line in iter(lambda: process.stderr.readline().rstrip(), "")
+        process.send_signal(number)
+        process.send_signal(signal.SIGTERM)
+        process.stderr.read()  # until it has ended
+    assert process.wait() != 0
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_without_studies_is_a_failure_that_names_every_file(tmp_path: Path) -> None:

@@ -145,7 +145,8 @@ def finished(
             (folder / f"{number}-{index:03d}.dcm").write_bytes(part10(dataset))
     run("storescu", "-R", "+sd", "-aec", ORTHANC_AE, "127.0.0.1", str(orthanc.dicom_port), folder)
     pacs = {"name": "pacs", "ae_title": ORTHANC_AE, "host": "127.0.0.1", "port": orthanc.dicom_port}
-    with DemoNode({"peers": [pacs], "listener": {"quiet_seconds": 2, "reserve_gib": 0.2}}) as node:
+    tree = {"peers": [pacs], "listener": {"quiet_seconds": 2, "reserve_gib": 0.2}}
+    with DemoNode(tree, tmp_path_factory.mktemp("node")) as node:
         # As the PACS itself would push them: under its AE title, so that results return to it.
         to = ("127.0.0.1", str(node.address().port))
         run("storescu", "-R", "+sd", "-aet", ORTHANC_AE, "-aec", node.address().ae_title, *to, folder)

@@ -87,6 +87,17 @@ def test_no_lesion_gives_report_and_picture_and_no_segmentation(sources):
     assert found.findings["lesions"] == []
 
 
+def test_no_lesion_gives_an_empty_segmentation_where_the_site_wants_one(sources):
+    nothing = np.zeros((8, 48, 40), np.uint16)
+    found = brain(sources, nothing, empty_segmentation=True)
+    assert [one.kind for one in found.objects] == ["SEG", "SR", "SC"]
+    assert found.findings == brain(sources, nothing).findings
+    # A lesion of the next revision is new: nothing was tracked before.
+    later = brain(sources, revision=2, predecessors=predecessors_of(found))
+    assert later.findings == brain(sources, revision=2).findings
+    assert [one.kind for one in brain(sources, empty_segmentation=True).objects] == ["SEG", "SR", "SC"]
+
+
 def test_picture_is_left_out_on_request(sources):
     assert [one.kind for one in brain(sources, secondary_capture=False).objects] == ["SEG", "SR"]
 

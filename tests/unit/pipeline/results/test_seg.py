@@ -69,6 +69,22 @@ def test_mask_read_back_by_two_readers_equals_the_mask_written(sources, source_n
     assert np.array_equal(highdicom_masks(seg, source), labels)
 
 
+def test_empty_segmentation_has_every_slice_of_the_source_and_no_pixel_set(sources, source_name):
+    source = sources.matrix()[source_name]()
+    seg, labels, _ = written(sources, source, np.zeros(source.volume.shape, np.uint16))
+    assert int(seg.NumberOfFrames) == len(source.frames)
+    assert np.array_equal(plain_masks(seg, source), labels)
+    assert np.array_equal(highdicom_masks(seg, source), labels)
+    (segment,) = seg.SegmentSequence
+    assert "TrackingUID" not in segment
+    cited = [
+        (str(image.ReferencedSOPInstanceUID), image.get("ReferencedFrameNumber"))
+        for group in seg.PerFrameFunctionalGroupsSequence
+        for image in group.DerivationImageSequence[0].SourceImageSequence
+    ]
+    assert sorted(cited, key=str) == sorted(((f.sop_uid, f.frame_number) for f in source.frames), key=str)
+
+
 def test_references_name_what_the_source_really_is(sources, source_name):
     source = sources.matrix()[source_name]()
     seg, _, _ = written(sources, source)
@@ -168,7 +184,7 @@ def test_equipment_names_scanner_library_and_this_run(sources):
     assert seg.file_meta.ImplementationVersionName.startswith("PREREAD")
 
 
-def test_empty_mask_makes_no_segmentation(sources):
+def test_labels_without_their_lesions_make_no_segmentation(sources):
     source = sources.series(sources.stack())
-    with pytest.raises(ValueError, match="0 lesions"):
-        written(sources, source, np.zeros(source.volume.shape, np.uint16))
+    with pytest.raises(ValueError, match="0 lesions for labels up to 2"):
+        build_seg(repair_source(source), sources.lesion_labels(source), [], sources.authorship_of(source))
