@@ -119,9 +119,7 @@ def test_every_object_of_every_kind_of_source_is_free_of_errors(name, tmp_path):
     told = () if is_volume else ("malignant", SCORES)
     model = "brain-flair-lesion" if is_volume else "breast-us-lesion"
     for labels in (Sources.lesion_labels(source), np.zeros(source.volume.shape, np.uint16)):
-        found = results_of(
-            [source], [Sources.prediction_of(labels, *told)], model, empty_segmentation=True
-        )
+        found = results_of([source], [Sources.prediction_of(labels, *told)], model, empty_segmentation=True)
         assert [one.kind for one in found.objects] == ["SEG", "SR", "SC"]
         assert {one.kind: errors_of(one, tmp_path) for one in found.objects} == {
             one.kind: [] for one in found.objects
