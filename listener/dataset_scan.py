@@ -173,6 +173,8 @@ class DatasetScan:
                     stack.pop()
                     frame, pos = stack[-1], pos + 8
                     continue
+                elif group == 0xFFFE:
+                    raise _FaultError(f"{_name(tag)} stands outside a sequence")
                 else:
                     raise _FaultError(f"{_name(tag)} has no valid VR")
             else:

@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from models.evaluation.evaluate import EvaluationReport, evaluate_package, frozen_part
+from models.evaluation.overlap import dice
 from models.evaluation.pictures import contact_sheet, outlined, save_jpeg
 from models.manifest import Evaluation, FileRole, Golden, Manifest, PackageFile, Runtime, Training
 from models.networks.building import build_network, parameter_count
 from models.package import MANIFEST_NAME, Package, digest_of, hash_of, load_package
-from models.predictor import Predictor, golden_volume
+from models.predictor import Prediction, Predictor, golden_volume
 from models.training.card import card_text
 from models.training.declared import DECLARATIONS
 from models.training.golden import golden_input
@@ -43,7 +44,10 @@ CELL_PIXELS = 180  # of a slice on a contact sheet
 
 @dataclass(frozen=True, eq=False)
 class PicturedCase:
-    """A case to show on the card; only what may be published."""
+    """A case to show on the card; only what may be published.
+
+    `sentence` says what it is, without the full stop; what the model made of it is added.
+    """
 
     volume: Volume
     truth: NDArray[np.bool_] | None
@@ -148,15 +152,32 @@ def draw_pictures(predictor: Predictor, cases: Sequence[PicturedCase]) -> list[t
     """One contact sheet per case: its path in the package and its sentence."""
     captions = []
     for index, case in enumerate(cases):
-        found = predictor.predict(case.volume).labels > 0
+        prediction = predictor.predict(case.volume)
+        found = prediction.labels > 0
         cells = [
             outlined(plane, found[k], None if case.truth is None else case.truth[k], CELL_PIXELS)
             for k, plane in enumerate(case.volume.array)
         ]
         name = f"pictures/{index + 1}.jpg"
         save_jpeg(contact_sheet(cells, min(6, len(cells))), predictor.package.folder / name)
-        captions.append((name, case.sentence))
+        captions.append((name, f"{case.sentence}: {said_of(prediction, case.truth)}"))
     return captions
+
+
+def said_of(prediction: Prediction, truth: NDArray[np.bool_] | None) -> str:
+    """What a model made of a case, in words, and what the colours of its picture mean."""
+    found = prediction.labels > 0
+    is_there = truth is not None and bool(truth.any())
+    if truth is not None and is_there:
+        words = f"Dice {dice(found, truth):.2f}" if (found & truth).any() else "missed"
+        if found.any() and words == "missed":
+            words = "missed, and outlined elsewhere"
+    else:
+        words = "outlined" if found.any() else "nothing outlined"
+        words += ", falsely" if truth is not None and found.any() else ""
+    if prediction.class_name is not None and prediction.class_scores is not None:
+        words += f"; class {prediction.class_name} ({prediction.class_scores[prediction.class_name]:.2f})"
+    return f"{words}. Red: model{'; there is no truth' if truth is None else ', green: truth'}."
 
 
 def evaluation_rows(report: EvaluationReport) -> list[Evaluation]:

@@ -21,11 +21,14 @@ from preread.commands.options import (
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from models.training.build import PicturedCase
     from models.training.cases import Case
     from models.training.recipes import Recipe
     from models.training.run import TrainingRun
 
 WEIGHTS = "weights.safetensors"
+PICTURED, UNSEEN = 6, 1000  # cases on the card, and how far their seed is from that of the training
+GENERATED = {"brain-flair-lesion": 36, "breast-us-lesion": 60}
 # The first run of this recipe draws at the skull base of heads without lesion; a short second one ends that.
 FINE_TUNED = ("brain-flair-lesion",)
 
@@ -40,9 +43,15 @@ def train(
         int | None, typer.Option(min=1, help="Length of the first run; else the recipe's.")
     ] = None,
     minutes: Annotated[float | None, typer.Option(min=0, help="Length of each run in time instead.")] = None,
-    generated: Annotated[int, typer.Option(min=0, help="Generated cases to mix in, a minority.")] = 36,
+    generated: Annotated[
+        int | None,
+        typer.Option(min=0, help="Generated cases to mix in, a minority; without the option as shipped."),
+    ] = None,
     fine_tune: Annotated[
         bool | None, typer.Option(help="Add a short second run; without the option as shipped.")
+    ] = None,
+    note: Annotated[
+        list[str] | None, typer.Option(help="A sentence for the card about this training; may be repeated.")
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew instead of resuming.")] = False,
     as_json: Json = False,
@@ -58,7 +67,7 @@ def train(
         raise wrong_use(f"there is no recipe {name}. Known: {', '.join(sorted(RECIPES))}.")
     recipe = RECIPES[name]
     with Progress(console=Console(stderr=True)) as bar:
-        cases = _generated(recipe, generated, seed, bar)
+        cases = _generated(recipe, GENERATED[name] if generated is None else generated, seed, bar)
         runs = [_run(recipe, data, out / "first", bar, cases, seed, steps, minutes, fresh)]
         last = out / "first"
         if fine_tune if fine_tune is not None else name in FINE_TUNED:
@@ -74,6 +83,8 @@ def train(
             out / name,
             version=version,
             released=f"{datetime.now(UTC):%Y-%m-%d}",
+            pictured=_pictured(recipe, seed),
+            notes=note or (),
             progress=lambda done, of: bar.update(task, completed=done, total=of),
         )
     figures = [asdict(figure) for figure in report.figures]
@@ -93,6 +104,27 @@ def _generated(recipe: "Recipe", count: int, seed: int, bar: "Progress") -> "lis
 
     cases = generated_cases(recipe.kind, count, seed=seed)
     return list(bar.track(cases, total=count, description="generating cases")) if count else []
+
+
+def _pictured(recipe: "Recipe", seed: int) -> "list[PicturedCase]":
+    """Generated cases that no run of this seed has seen, as they come: data sets may not be published."""
+    from models.training.build import PicturedCase
+    from preread.demo.generated_cases import generated_cases
+
+    return [
+        PicturedCase(
+            case.volume,
+            case.mask,
+            f"Generated {_what_it_shows(case)}",
+        )
+        for case in generated_cases(recipe.kind, PICTURED, seed=seed + UNSEEN)
+    ]
+
+
+def _what_it_shows(case: "Case") -> str:
+    if case.class_name == "normal" or not case.mask.any():
+        return "case without a lesion"
+    return f"{case.class_name} lesion" if case.class_name else "case with lesions"
 
 
 def _run(
