@@ -1,0 +1,1 @@
+"""How fast instances come in, beside other receivers."""
