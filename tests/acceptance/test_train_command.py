@@ -1,0 +1,71 @@
+"""`preread models train`: one command from the data folder to a package that runs, for a run of two steps."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from preread.owned import house
+
+
+def preread(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "preread", *map(str, arguments)]
+    return subprocess.run(command, cwd=house(), capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with the breast images; the frozen split knows each by its content."""
+    out = tmp_path_factory.mktemp("trained")
+    trained = preread(
+        *("models", "train", "breast-us-lesion", "--out", out, "--steps", 2, "--generated", 3, "--json"),
+        *("--version", "9.8.7", "--note", "Two steps are no training.", "--fresh"),
+    )
+    assert trained.returncode == 0, trained.stderr
+    (out / "said.json").write_text(trained.stdout, encoding="utf-8")
+    return out
+
+
+@pytest.fixture(scope="module")
+def manifest(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "breast-us-lesion" / "model.json").read_text("utf-8"))
+    return found
+
+
+def test_the_package_is_whole_and_repeats_its_golden_case(folder: Path) -> None:
+    verified = preread("models", "verify", folder / "breast-us-lesion")
+    assert verified.returncode == 0, verified.stderr
+
+
+def test_the_manifest_says_what_the_weights_were_made_of(folder: Path, manifest: dict[str, Any]) -> None:
+    (run,) = json.loads((folder / "said.json").read_text("utf-8"))["runs"]
+    training = manifest["training"]
+    assert (manifest["version"], training["steps"], training["seed"]) == ("9.8.7", 2, 45)
+    assert (training["data"][0]["n"], run["extra_cases"]) == (run["real_cases"], 3)
+    assert training["simulated_fraction"] == run["simulated_fraction"] == 0.125
+
+
+def test_the_figures_are_those_of_the_cases_that_were_not_trained_on(
+    folder: Path, manifest: dict[str, Any]
+) -> None:
+    said = {
+        figure["metric"]: figure["value"]
+        for figure in json.loads((folder / "said.json").read_text("utf-8"))["figures"]
+    }
+    scored = {row["metric"]: row for row in manifest["evaluation"] if row["subset"] == "scored"}
+    assert {name: row["value"] for name, row in scored.items()} == pytest.approx(said, abs=1e-4)
+    assert scored["accuracy_three_classes"]["n"] == 131
+    assert scored["dice_per_lesion_image_mean"]["value"] < 0.5  # two steps teach nothing
+
+
+def test_the_card_shows_unseen_generated_cases_and_the_notes(folder: Path) -> None:
+    package = folder / "breast-us-lesion"
+    card = (package / "CARD.md").read_text("utf-8")
+    assert "Two steps are no training." in card
+    pictures = sorted(path.name for path in (package / "pictures").iterdir())
+    assert pictures == [f"{number}.jpg" for number in range(1, 7)]
+    assert all(f"(pictures/{name})" in card for name in pictures)
+    assert "Generated case without a lesion: " in card
