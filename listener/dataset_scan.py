@@ -174,7 +174,7 @@ class DatasetScan:
                     frame, pos = stack[-1], pos + 8
                     continue
                 elif group == 0xFFFE:
-                    raise _FaultError(f"{_name(tag)} stands outside a sequence")
+                    raise _FaultError(f"{_name(tag)} stands where an element must")
                 else:
                     raise _FaultError(f"{_name(tag)} has no valid VR")
             else:
