@@ -82,12 +82,28 @@ class PeerSettings(Branch):
     quiet_seconds: float | None = Field(
         None, gt=0, le=86400, description="Quiet period for studies of this peer; empty: the listener's."
     )
+    notices_about: Literal["own", "any", "none"] = Field(
+        "own",
+        description="Studies that its MPPS and availability notices may close or keep open: those it sends "
+        "itself, any (a scanner whose images the PACS sends), or none (only noted on the timeline).",
+    )
+    ask_counts: bool = Field(
+        False,
+        description="Whether to ask it by C-FIND how many instances a study of its own has; needs host and "
+        "port, and a peer that sends us whole studies.",
+    )
     send_to: tuple[str, ...] | None = Field(
         None,
         description="Names of peers that get its results; empty: itself, when it has host and port.",
     )
 
     check_ae_title = field_validator("ae_title")(_ae_title)
+
+    @model_validator(mode="after")
+    def _reachable_to_be_asked(self) -> "PeerSettings":
+        if self.ask_counts and (self.host is None or self.port is None):
+            raise ValueError(f"peer {self.name!r}: ask_counts needs its host and port. Add them.")
+        return self
 
     @field_validator("addresses")
     @classmethod
@@ -132,6 +148,13 @@ class ListenerSettings(Branch):
         le=168,
         description="A study still receiving after so long is closed as partial and analysed.",
     )
+    missing_minutes_max: float = Field(
+        60.0,
+        gt=0,
+        le=10080,
+        description="A study of which stated instances are missing is closed as partial and analysed so long "
+        "after its last new instance.",
+    )
     connections_max: int = Field(512, ge=4, le=20000, description="Open connections in all.")
     connections_per_address_max: int = Field(
         32, ge=1, le=20000, description="Open connections of one address."
@@ -140,7 +163,7 @@ class ListenerSettings(Branch):
         8,
         ge=0,
         le=64,
-        description="Associations served by pynetdicom threads (role selection, user identity).",
+        description="Associations served by pynetdicom threads (role selection, user identity, notices).",
     )
     request_seconds: float = Field(10.0, gt=0, le=300, description="Time for a peer to complete its request.")
     idle_seconds: float = Field(60.0, gt=0, le=3600, description="Time an association may be silent.")

@@ -83,7 +83,8 @@ def requeue_study(
         study = locked_study_by_uid(conn, study_uid)
         if study is None or study["state"] == "receiving" or study["revision"] == 0:
             return None
-        revision = open_revision(conn, study, "asked_again", whole_at=now_in(conn))
+        now, partial = now_in(conn), study["partial"]
+        revision = open_revision(conn, study, "asked_again", whole_at=now, partial=partial)
         text = f"asked again by {source}: revision {revision} of the study, of the same images"
         note(conn, study_id=study["id"], kind="asked_again", text=text, source=source)
         _enqueue_plan(conn, study, revision, {"partial": study["partial"], "how": source}, attempts_max)

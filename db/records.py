@@ -15,6 +15,8 @@ StudyState = Literal["receiving", "whole", "analysing", "done"]
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 DeliveryState = Literal["queued", "sending", "delivered", "parked", "dropped"]
 Outcome = Literal["delivered", "not_analysed", "failed"]
+NoticeKind = Literal["ian", "mpps"]
+NoticeState = Literal["in_progress", "completed", "discontinued", "available"]
 
 Segment = tuple[str, int, int]  # store, segment number, epoch
 
@@ -72,6 +74,24 @@ class ReceivedInstance:
     own: bool
     is_image: bool
     attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedNotice:
+    """One durable notice (MPPS, instance availability) on its way into the tables, or out of them.
+
+    `study_uid` is empty where the message does not say which study it is about; `named` are the SOP Instance
+    UIDs it states, by Series Instance UID.
+    """
+
+    kind: NoticeKind
+    state: NoticeState
+    sop_uid: str
+    study_uid: str
+    source_ae: str
+    address: str
+    received_at: float
+    named: Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)

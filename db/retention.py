@@ -7,7 +7,7 @@ from db.engine import Database
 from db.records import FinishedStudy, Segment
 from db.timeline import note
 
-STUDY, JOB, DELIVERY = tables.STUDY, tables.JOB, tables.DELIVERY
+STUDY, JOB, DELIVERY, NOTICE = tables.STUDY, tables.JOB, tables.DELIVERY, tables.NOTICE
 _OPEN_JOBS, _OPEN_DELIVERIES = ("queued", "running"), ("queued", "sending")
 
 # Children before parents, for the foreign keys.
@@ -64,6 +64,7 @@ def forget_study(db: Database, study_id: int) -> list[Segment] | None:
             owners |= {(row.store, row.segment, row.epoch) for row in found}
         for table in _TABLES_OF_A_STUDY:
             conn.execute(sa.delete(table).where(table.c.study_id == study_id))
+        conn.execute(sa.delete(NOTICE).where(NOTICE.c.study_uid == study["study_uid"]))
         conn.execute(sa.delete(STUDY).where(STUDY.c.id == study_id))
         count = study["instances"]
         text = f"a finished study of {count} image{'' if count == 1 else 's'} was dropped by retention"

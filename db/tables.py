@@ -310,6 +310,26 @@ EVENT = Table(
     UniqueConstraint("study_id", "once"),
 )
 
+NOTICE = Table(
+    "notice",
+    METADATA,
+    Column("id", ID, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("source_ae", Text, nullable=False),
+    Column("sop_uid", Text, nullable=False),
+    # No foreign key: a notice may come before the study, and empty where it names none.
+    Column("study_uid", Text, nullable=False, index=True),
+    Column("state", Text, nullable=False),
+    Column("named", JSON, nullable=False),  # {Series UID: [SOP Instance UID, ...]}
+    Column("address", Text, nullable=False),
+    Column("received_at", Float, nullable=False),
+    Column("told", Boolean, nullable=False),  # on the timeline of its study
+    # By its sender: nobody changes what another peer stated.
+    UniqueConstraint("kind", "source_ae", "sop_uid"),
+    _one_of("kind", "ian", "mpps"),
+    _one_of("state", "in_progress", "completed", "discontinued", "available"),
+)
+
 MARK = Table(
     "mark",
     METADATA,

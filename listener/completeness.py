@@ -1,33 +1,72 @@
 """PURE: is a study whole? Evidence and a time in; whole, wait until, or close as partial out.
 
-Today's evidence is silence: no new instance for a quiet period that fits the peer and the modality.
-Statements (an archive's counts, MPPS, instance availability) have their place in `Evidence` and outrank
-silence; they come with their services. Nothing is ever discarded: a late image opens a new revision.
+Evidence by strength: notices (instance availability and MPPS, believed as the settings say), the count of the
+sending archive (asked twice, the same answer), silence. The rules, with `last` the last new instance:
+
+- Whole at once, `SETTLE_SECONDS` after `last`: a believed notice names every instance held, or the archive
+  counted exactly those twice; and nothing that anybody stated is missing, and no procedure step is open.
+- Whole after the quiet period: nothing stated is missing, no step is open. Statements that say less than is
+  here prove nothing and delay nothing.
+- While stated instances are missing or a step is open the study waits, but not beyond `missing_seconds_max`
+  (or the quiet period, if longer) after `last`, and never beyond `open_seconds_max` after the first
+  instance: then it is closed as partial. So evidence can only bring the end forward or delay it that far.
+
+Nothing is ever discarded: a late image opens a new revision.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 from config.settings import Settings
+
+SETTLE_SECONDS = 2.0  # an archive that notifies of each series lets the next one begin
+
+NoticeKind = Literal["ian", "mpps"]
+NOTICE_NAMES: Mapping[NoticeKind, str] = {"ian": "availability notice", "mpps": "procedure step"}
 
 
 @dataclass(frozen=True, slots=True)
 class SeriesEvidence:
-    """What is known of one series; `expected` is somebody's statement of its instances, with its source."""
+    """What is held of one series."""
 
     series_uid: str
     modality: str
     instances: int
     last_received_at: float
-    expected: int | None = None
-    expected_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What a peer stated of the study by itself; `is_open`: a procedure step that may still make images.
+
+    `named` are SOP Instance UIDs, without classes this node does not take and without our own results.
+    """
+
+    how: NoticeKind
+    source_ae: str
+    named: frozenset[str]
+    is_open: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """What an archive counted when asked: instances by Series Instance UID, without our own results.
+
+    `is_stable`: it said the same twice, and both times after the last new instance.
+    """
+
+    source_ae: str
+    by_series: Mapping[str, int]
+    is_stable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What is known of a study that still receives; times in seconds, on the clock of `now`.
 
-    `is_applied` is False while acknowledged instances wait to be recorded: silence means nothing then.
+    `held` are the SOP Instance UIDs behind `series`; needed only where there are notices. `is_applied` is
+    False while acknowledged instances wait to be recorded: silence means nothing then.
     """
 
     source_ae: str
@@ -35,26 +74,26 @@ class Evidence:
     last_received_at: float
     series: tuple[SeriesEvidence, ...]
     is_applied: bool = True
+    held: frozenset[str] = frozenset()
+    notices: tuple[Notice, ...] = ()
+    count: Count | None = None
 
     @property
     def instances(self) -> int:
         """Instances held, all series together."""
         return sum(series.instances for series in self.series)
 
-    @property
-    def missing(self) -> int:
-        """Instances that somebody stated and that are not here."""
-        return sum(max(0, (series.expected or 0) - series.instances) for series in self.series)
-
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long silence must last, by peer and modality; seconds."""
+    """How long silence must last, by peer and modality, and whose notices count; seconds."""
 
     quiet_seconds: float
     by_peer: Mapping[str, float]
     by_modality: Mapping[str, float]
     open_seconds_max: float
+    missing_seconds_max: float
+    notices_about: Mapping[str, str] = field(default_factory=dict)
 
     @staticmethod
     def of(settings: Settings) -> "Patience":
@@ -66,6 +105,8 @@ class Patience:
             },
             by_modality=dict(settings.listener.quiet_seconds_by_modality),
             open_seconds_max=settings.listener.open_hours_max * 3600,
+            missing_seconds_max=settings.listener.missing_minutes_max * 60,
+            notices_about={peer.ae_title: peer.notices_about for peer in settings.peers},
         )
 
     def quiet_for(self, evidence: Evidence) -> float:
@@ -77,6 +118,11 @@ class Patience:
             (self.by_modality.get(modality, self.quiet_seconds) for modality in modalities),
             default=self.quiet_seconds,
         )
+
+    def believes(self, notice: Notice, *, of_study_from: str) -> bool:
+        """Whether a notice counts for a study of this sender."""
+        about = self.notices_about.get(notice.source_ae, "none")
+        return about == "any" or (about == "own" and notice.source_ae == of_study_from)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,22 +150,93 @@ class Partial:
 Decision = Whole | WaitUntil | Partial
 
 
-def decide(evidence: Evidence, now: float, patience: Patience) -> Decision:
-    """Judge a study at a time.
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """What all statements come to: what is missing, why more is expected, and who says that all is here."""
 
-    Never `Whole` while instances that somebody stated are missing; never later than `open_seconds_max` after
-    the first instance, except that a clock that stepped back only delays.
-    """
+    missing: int
+    lacks: tuple[str, ...]
+    whole: Whole | None
+
+
+def decide(evidence: Evidence, now: float, patience: Patience) -> Decision:
+    """Judge a study at a time, by the rules at the top; a clock that stepped back only delays."""
     quiet_seconds = patience.quiet_for(evidence)
     quiet_at = evidence.last_received_at + quiet_seconds
     closes_at = evidence.first_received_at + patience.open_seconds_max
     if not evidence.is_applied:
         return WaitUntil(now + min(1.0, quiet_seconds))
-    if now >= quiet_at and evidence.missing == 0:
-        count = f"{evidence.instances} instance{'' if evidence.instances == 1 else 's'}"
-        return Whole("quiet", f"no new instance for {quiet_seconds:g} s, {count}")
+    stated = weigh(evidence, patience)
+    if stated.lacks:
+        patience_seconds = max(quiet_seconds, patience.missing_seconds_max)
+        gives_up_at = min(closes_at, evidence.last_received_at + patience_seconds)
+        if now < gives_up_at:
+            return WaitUntil(gives_up_at)
+        if now < closes_at:
+            return Partial(f"nothing new for {patience_seconds / 60:g} min: {'; '.join(stated.lacks)}")
+        return Partial(f"{_too_long(patience)}: {'; '.join(stated.lacks)}")
+    settled_at = evidence.last_received_at + min(SETTLE_SECONDS, quiet_seconds)
+    if stated.whole is not None and now >= settled_at:
+        return stated.whole
+    if now >= quiet_at:
+        return Whole("quiet", f"no new instance for {quiet_seconds:g} s, {_counted(evidence.instances)}")
     if now >= closes_at:
-        hours = patience.open_seconds_max / 3600
-        lacks = f", {evidence.missing} instances are missing" if evidence.missing else ""
-        return Partial(f"still receiving {hours:g} h after the first instance{lacks}")
-    return WaitUntil(closes_at if now >= quiet_at else min(quiet_at, closes_at))
+        return Partial(_too_long(patience))
+    return WaitUntil(min(quiet_at if stated.whole is None else settled_at, closes_at))
+
+
+def weigh(evidence: Evidence, patience: Patience) -> Stated:
+    """Put all statements together; each alone may name one series only."""
+    believed = [
+        notice for notice in evidence.notices if patience.believes(notice, of_study_from=evidence.source_ae)
+    ]
+    named = frozenset[str]().union(*(notice.named for notice in believed))
+    lacks = []
+    absent = len(named - evidence.held)
+    if absent:
+        sources = sorted({notice.source_ae for notice in believed if notice.named - evidence.held})
+        lacks.append(f"{_counted(absent)} stated by {', '.join(sources)} missing")
+    uncounted = _uncounted(evidence)
+    if evidence.count is not None and uncounted:
+        lacks.append(f"{_counted(uncounted)} counted by {evidence.count.source_ae} missing")
+    opened = sorted({notice.source_ae for notice in believed if notice.is_open})
+    if opened:
+        lacks.append(f"a procedure step of {', '.join(opened)} is still in progress")
+    whole = None if lacks else _whole_by_notice(evidence, believed, named) or _whole_by_count(evidence)
+    return Stated(max(absent, uncounted), tuple(lacks), whole)
+
+
+def _whole_by_notice(evidence: Evidence, believed: list[Notice], named: frozenset[str]) -> Whole | None:
+    stating = [notice for notice in believed if notice.named]
+    if not stating or not evidence.held or not evidence.held <= named:
+        return None
+    how: NoticeKind = "ian" if any(notice.how == "ian" for notice in stating) else "mpps"
+    sources = sorted({notice.source_ae for notice in stating if notice.how == how})
+    names = f"{NOTICE_NAMES[how]} of {', '.join(sources)}"
+    return Whole(how, f"{names}: all {_counted(len(named))} named are here")
+
+
+def _whole_by_count(evidence: Evidence) -> Whole | None:
+    count = evidence.count
+    if count is None or not count.is_stable or not evidence.instances:
+        return None
+    if any(count.by_series.get(series.series_uid, 0) < series.instances for series in evidence.series):
+        return None
+    words = f"{count.source_ae} counts {_counted(evidence.instances)}, asked twice; all are here"
+    return Whole("find", words)
+
+
+def _uncounted(evidence: Evidence) -> int:
+    """Instances that the archive counted and that are not here."""
+    if evidence.count is None:
+        return 0
+    held = {series.series_uid: series.instances for series in evidence.series}
+    return sum(max(0, number - held.get(uid, 0)) for uid, number in evidence.count.by_series.items())
+
+
+def _too_long(patience: Patience) -> str:
+    return f"still receiving {patience.open_seconds_max / 3600:g} h after the first instance"
+
+
+def _counted(number: int) -> str:
+    return f"{number} instance{'' if number == 1 else 's'}"

@@ -78,6 +78,15 @@ OBJECT_CLASSES: Mapping[str, str] = {
     _STORAGE + "88.76": "Enhanced X-Ray Radiation Dose SR Storage",
 }
 
+MPPS = "1.2.840.10008.3.1.2.3.3"
+AVAILABILITY = "1.2.840.10008.5.1.4.33"
+
+# What peers tell us of studies; served by `listener.unusual`.
+NOTICE_CLASSES: Mapping[str, str] = {
+    MPPS: "Modality Performed Procedure Step",
+    AVAILABILITY: "Instance Availability Notification",
+}
+
 STORAGE_CLASSES: Mapping[str, str] = {**IMAGE_CLASSES, **OBJECT_CLASSES}
 
 IMPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2"
@@ -100,7 +109,8 @@ TRANSFER_SYNTAXES: Mapping[str, str] = {
     "1.2.840.10008.1.2.4.203": "High-Throughput JPEG 2000",
 }
 
-VERIFICATION_SYNTAXES = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
+# Of commands with small or no datasets.
+NOTICE_SYNTAXES = VERIFICATION_SYNTAXES = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
 
 
 def name_of(uid: str) -> str:

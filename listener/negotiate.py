@@ -22,6 +22,8 @@ from config.identity import IMPLEMENTATION_UID, IMPLEMENTATION_VERSION
 from listener.contexts import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
+    NOTICE_CLASSES,
+    NOTICE_SYNTAXES,
     STORAGE_CLASSES,
     TRANSFER_SYNTAXES,
     VERIFICATION,
@@ -103,7 +105,7 @@ class Negotiator:
         if request.application_context != APPLICATION_CONTEXT:
             return Rejected(REJECT_APPLICATION_CONTEXT, "the application context is not DICOM's")
         small = 0 < request.pdu_bytes_max < RESPONSE_BYTES_MAX
-        if small or not request.user_items <= _PLAIN_USER_ITEMS:
+        if small or not request.user_items <= _PLAIN_USER_ITEMS or _is_for_notices(request):
             return Unusual()
         try:
             results = [self._result(context) for context in request.contexts]
@@ -151,10 +153,24 @@ class Negotiator:
         return bytes(pdu.encode())
 
 
+def notice_contexts() -> list[PresentationContext]:
+    """The SOP classes of notices; for `unusual` alone, plain associations know no N-services."""
+    return [build_context(uid, list(NOTICE_SYNTAXES)) for uid in NOTICE_CLASSES]
+
+
 def supported_contexts() -> list[PresentationContext]:
     """Every SOP class we accept with its transfer syntaxes, in pynetdicom's form."""
     storage = [build_context(uid, list(TRANSFER_SYNTAXES)) for uid in STORAGE_CLASSES]
     return [*storage, build_context(VERIFICATION, list(VERIFICATION_SYNTAXES))]
+
+
+def _is_for_notices(request: AssociateRequest) -> bool:
+    """Whether a peer wants to notify and proposes no storage class.
+
+    Who proposes everything it knows most likely sends images: those must not wait for one of few threads.
+    """
+    proposed = {context.abstract_syntax for context in request.contexts}
+    return not proposed.isdisjoint(NOTICE_CLASSES) and proposed.isdisjoint(STORAGE_CLASSES)
 
 
 def _refused(request: AssociateRequest, accepted: Mapping[int, AcceptedContext]) -> tuple[str, ...]:

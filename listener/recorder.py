@@ -21,13 +21,16 @@ from config.logs import configure, logger
 from config.settings import Settings
 from db.engine import Database, DatabaseUnavailable
 from db.intake import close_study, read_mark, receiving_studies, record_batch, refuse_association
-from db.records import Mark, ReceivedInstance, ReceivingStudy
+from db.notices import record_notice
+from db.records import Mark, ReceivedInstance, ReceivedNotice, ReceivingStudy
 from db.segments import forget_retired, take_retired
 from db.spool import Replayed, replay
 from db.spool_records import segment_path
 from listener.attributes import received_instance
-from listener.completeness import Evidence, Partial, Patience, SeriesEvidence, WaitUntil, Whole, decide
+from listener.completeness import Partial, Patience, WaitUntil, Whole, decide
+from listener.evidence import EvidenceCollector
 from listener.loop import Refused
+from listener.notices import is_notice, received_notice
 from listener.recorder_link import STORE, RecorderEnd
 
 BATCH_INSTANCES_MAX, BATCH_BYTES_MAX = 200, 64 << 20
@@ -44,6 +47,7 @@ class Recorder:
     def __init__(self, settings: Settings, db: Database, link: RecorderEnd) -> None:
         self._settings, self._db, self._link = settings, db, link
         self._patience = Patience.of(settings)
+        self._evidence = EvidenceCollector(settings, db, self._patience)
         self._spool_folder = settings.spool_folder
         self._mark: Mark | None = None
         self._is_starting = True
@@ -60,8 +64,13 @@ class Recorder:
         poll = select.poll()
         poll.register(self._link.bell, select.POLLIN)
         poll.register(self._link.socket, select.POLLIN)
+        inquiries = self._evidence.inquiries
+        if inquiries is not None:
+            poll.register(inquiries.bell, select.POLLIN)
         while True:
             self._link.answer_bell()
+            if inquiries is not None and inquiries.silence():
+                self._look_at = 0.0
             self._refused.extend(self._link.refusals())
             self._attempt()
             is_behind = self._is_behind()
@@ -128,15 +137,21 @@ class Recorder:
         if committed is None or committed == self._mark:
             return
         batch: list[ReceivedInstance] = []
+        notices: list[ReceivedNotice] = []
         size, end = 0, committed
         for item in replay(self._spool_folder, STORE, self._mark, until=committed):
             kill_points.reached("K15")
-            batch.append(self._received(item))
+            if is_notice(item.meta):
+                notices.append(self._notice(item))
+            else:
+                batch.append(self._received(item))
             size += item.location.length
-            if len(batch) == BATCH_INSTANCES_MAX or size >= BATCH_BYTES_MAX:
+            if len(batch) + len(notices) == BATCH_INSTANCES_MAX or size >= BATCH_BYTES_MAX:
                 end = item.end
                 break
-        if batch:
+        for notice in notices:  # before the mark moves; a crash here repeats them, which changes nothing
+            self._record_notice(notice)
+        if batch or notices:
             self._record(batch, end)
             self._look_at = 0.0
         self._mark = end
@@ -152,6 +167,18 @@ class Recorder:
             sha256=digest.hexdigest(),
             uid_root=self._settings.node.uid_root,
         )
+
+    def _notice(self, item: Replayed) -> ReceivedNotice:
+        payload = b"".join(item.chunks())
+        return received_notice(item.meta, payload, uid_root=self._settings.node.uid_root)
+
+    def _record_notice(self, notice: ReceivedNotice) -> None:
+        try:
+            record_notice(self._db, notice)
+        except DatabaseUnavailable:
+            raise
+        except Exception:  # noqa: BLE001 without it a study closes by the other rules
+            self._log.exception("notice not recorded", peer=notice.source_ae)
 
     def _record(self, batch: Sequence[ReceivedInstance], end: Mark) -> None:
         try:
@@ -182,10 +209,12 @@ class Recorder:
         if self._is_behind():
             return
         next_look: float | None = None
-        for study in receiving_studies(self._db):
-            decision = decide(_evidence(study), now, self._patience)
+        for study, evidence in self._evidence.of(receiving_studies(self._db), now):
+            decision = decide(evidence, now, self._patience)
             if isinstance(decision, WaitUntil):
-                next_look = decision.at if next_look is None else min(next_look, decision.at)
+                asked_at = self._evidence.ask_if_due(study, evidence, now)
+                looks = [at for at in (decision.at, asked_at, next_look) if at is not None]
+                next_look = min(looks)
             else:
                 self._close(study, decision)
         self._look_at = next_look
@@ -228,18 +257,6 @@ def _place(mark: Mark) -> tuple[int, int]:
     return (mark.epoch, mark.offset)
 
 
-def _evidence(receiving: ReceivingStudy) -> Evidence:
-    return Evidence(
-        source_ae=receiving.source_ae,
-        first_received_at=receiving.first_received_at,
-        last_received_at=receiving.last_received_at,
-        series=tuple(
-            SeriesEvidence(series.series_uid, series.modality, series.instances, series.last_received_at)
-            for series in receiving.series
-        ),
-    )
-
-
 def main() -> int:
     """Run with the inherited descriptors as arguments and the settings as JSON on standard input."""
     settings = Settings.model_validate_json(sys.stdin.read())
@@ -262,4 +279,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    # Not sys.exit: a thread of pynetdicom that waits for an archive would keep the process.
+    os._exit(status)

@@ -1,31 +1,33 @@
-"""Instances that other threads received (`listener.unusual`) on their way into the loop's intake.
+"""Instances and notices that other threads received (`listener.unusual`) on their way into the loop's intake.
 
 A thread submits and waits; the loop takes them in steps of a few MiB, so that a large one delays nobody, and
 answers after the commit.
 """
 
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from listener.admission import OUT_OF_RESOURCES, Refusal
+from db.spool import SpoolFull
+from listener.admission import NOT_AUTHORIZED, OUT_OF_RESOURCES, Refusal
 from listener.intake import Announced, Intake, Sender
+from listener.notices import ReadNotice
 from listener.pdu import PeerError
 
 STEP_BYTES = 4 << 20
 WAITING_MAX = 64
 
 
-class Submission:
-    """One instance of another thread."""
+class Submission(ABC):
+    """Something of another thread that shall be durable."""
 
-    def __init__(self, sender: Sender, announced: Announced, dataset: bytes) -> None:
-        self._sender, self._announced, self._dataset = sender, announced, dataset
+    def __init__(self) -> None:
         self._answered = threading.Event()
         self.refusal: Refusal | None = Refusal(OUT_OF_RESOURCES, "the listener stops")
 
     def wait(self, seconds: float) -> Refusal | None:
-        """Why the instance was refused; None: it is durable."""
+        """Why it was refused; None: it is durable."""
         self._answered.wait(seconds)
         return self.refusal
 
@@ -33,6 +35,41 @@ class Submission:
         """Wake the thread; for the loop, after the commit."""
         self.refusal = refusal
         self._answered.set()
+
+    @abstractmethod
+    def steps(self, intake: Intake) -> Iterator[None]:
+        """Take it in, a step at a time; `refusal` holds the answer at the end."""
+
+
+class SubmittedNotice(Submission):
+    """One notice."""
+
+    def __init__(self, sender: Sender, notice: ReadNotice) -> None:
+        super().__init__()
+        self._sender, self._notice = sender, notice
+
+    def steps(self, intake: Intake) -> Iterator[None]:
+        """Append it to the log, in one step."""
+        sender, payload = self._sender, self._notice.payload()
+        self.refusal = None
+        if not intake.admission.may_send(sender.calling_ae, sender.address):
+            self.refusal = Refusal(NOT_AUTHORIZED, "may_send is false for this peer")
+        elif len(payload) > intake.spool.inline_bytes_max:  # it has no row that would keep a file of its own
+            self.refusal = Refusal(OUT_OF_RESOURCES, "it needs a larger listener.segment_mib")
+        else:
+            try:
+                intake.spool.append(self._notice.meta(sender, intake.clock()), [payload], len(payload))
+            except SpoolFull:
+                self.refusal = Refusal(OUT_OF_RESOURCES, "disk space is below the reserve; try again later")
+        return iter(())
+
+
+class SubmittedInstance(Submission):
+    """One instance."""
+
+    def __init__(self, sender: Sender, announced: Announced, dataset: bytes) -> None:
+        super().__init__()
+        self._sender, self._announced, self._dataset = sender, announced, dataset
 
     def steps(self, intake: Intake) -> Iterator[None]:
         """Take the instance in, a step at a time; `refusal` holds the answer at the end."""
@@ -61,7 +98,7 @@ class Submissions:
         self._taken: list[Submission] = []
 
     def submit(self, submission: Submission) -> bool:
-        """Queue an instance; False when too many wait or the loop ended."""
+        """Queue something; False when too many wait or the loop ended."""
         with self._lock:
             if self._closed or len(self._waiting) >= WAITING_MAX:
                 return False

@@ -1,7 +1,8 @@
-"""Unusual proposals (role selection, user identity and the like) on a bounded number of pynetdicom threads.
+"""Unusual proposals (role selection, user identity, MPPS, availability) on a few threads of pynetdicom.
 
 A socket comes here untouched, its A-ASSOCIATE-RQ still unread; the caller's admission is done. Instances take
-the same durable way as all others: they are submitted to the loop and answered after its commit. The guard
+the same durable way as all others: they are submitted to the loop and answered after its commit; notices of
+what was done or is available (`listener.notices`) take it, too. The guard
 below is the one seam over pynetdicom's private parts; tests/contract holds pynetdicom to what it relies on.
 """
 
@@ -15,23 +16,34 @@ from io import BytesIO
 from typing import Any
 
 from pydicom.dataset import Dataset
-from pydicom.uid import UID
+from pydicom.uid import UID, generate_uid
 from pynetdicom import AE, evt
 from pynetdicom._globals import MODE_ACCEPTOR
 from pynetdicom.association import Association
 from pynetdicom.transport import AddressInformation, AssociationSocket
 
 from config.identity import IMPLEMENTATION_UID, IMPLEMENTATION_VERSION
+from config.logs import logger
 from listener.admission import OUT_OF_RESOURCES, SUCCESS, Refusal, remedy_of
+from listener.contexts import IMPLICIT_VR_LITTLE_ENDIAN, MPPS
+from listener.dataset_scan import DatasetScan
 from listener.intake import Announced, Sender
 from listener.loop import Loop
-from listener.negotiate import supported_contexts
-from listener.submissions import Submission
+from listener.negotiate import notice_contexts, supported_contexts
+from listener.notices import (
+    NOTICE_BYTES_MAX,
+    PROCESSING_FAILURE,
+    ReadNotice,
+    read_availability,
+    read_mpps,
+)
+from listener.submissions import Submission, SubmittedInstance, SubmittedNotice
 
 # pynetdicom keeps a message in memory: larger instances need a plain association, which streams.
 MESSAGE_BYTES_MAX = 256 << 20
 RECEIVE_BYTES = 64 << 10
 COMMIT_SECONDS_MAX = 60.0
+RESOURCE_LIMITATION = 0x0213  # PS3.7 annex C: what A700 is to a C-STORE
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +131,7 @@ class UnusualAssociations:
         self._ae.implementation_class_uid = UID(IMPLEMENTATION_UID)
         self._ae.implementation_version_name = IMPLEMENTATION_VERSION
         self._ae.maximum_associations = 1 << 30  # counted here instead
-        self._ae.supported_contexts = supported_contexts()
+        self._ae.supported_contexts = [*supported_contexts(), *notice_contexts()]
         self._ae.acse_timeout = limits.request_seconds
         self._ae.dimse_timeout = limits.stall_seconds
         self._ae.network_timeout = limits.idle_seconds
@@ -140,6 +152,8 @@ class UnusualAssociations:
             association = _AdoptedAssociation(self._ae, sock, self._limits, sender)
             association.bind(evt.EVT_C_ECHO, self._echo, [association])
             association.bind(evt.EVT_C_STORE, self._store, [association])
+            association.bind(evt.EVT_N_CREATE, self._created, [association])
+            association.bind(evt.EVT_N_SET, self._set, [association])
             self._live.append(association)
         association.start()
         return True
@@ -170,14 +184,85 @@ class UnusualAssociations:
             abstract_syntax=str(event.context.abstract_syntax),
             transfer_syntax=str(event.context.transfer_syntax),
         )
-        submission = Submission(association.sender, announced, dataset.getvalue())
-        refusal: Refusal | None = Refusal(OUT_OF_RESOURCES, "too many instances wait for the disk")
-        if self._loop is not None and self._loop.submit(submission):
-            refusal = submission.wait(COMMIT_SECONDS_MAX)
+        submission = SubmittedInstance(association.sender, announced, dataset.getvalue())
+        refusal = self._made_durable(submission)
         if refusal is not None and self._loop is not None:
             reason = f"instance refused with {refusal.status:04X}: {refusal.comment}"
             self._loop.tell(association.sender, reason, remedy_of(refusal))
         return _status(refusal)
+
+    def _created(self, event: evt.Event, association: _AdoptedAssociation) -> tuple[Dataset, Dataset | None]:
+        """N-CREATE of a procedure step or an availability notice."""
+        request: Any = event.request
+        given = request.AffectedSOPInstanceUID
+        sop_uid = str(given or generate_uid(prefix=None))
+        refusal = self._notified(event, association, request.AttributeList, sop_uid, is_new=True)
+        answer = None
+        if given is None and refusal is None:  # PS3.7 10.1.5.1.4: then we name it
+            answer = Dataset()
+            answer.AffectedSOPInstanceUID = sop_uid
+        return _status(refusal), answer
+
+    def _set(self, event: evt.Event, association: _AdoptedAssociation) -> tuple[Dataset, None]:
+        """N-SET of a procedure step; of one we never heard of, too: its N-CREATE may be older than we are."""
+        request: Any = event.request
+        sop_uid = str(request.RequestedSOPInstanceUID)
+        return _status(
+            self._notified(event, association, request.ModificationList, sop_uid, is_new=False)
+        ), None
+
+    def _notified(
+        self,
+        event: evt.Event,
+        association: _AdoptedAssociation,
+        encoded: BytesIO | None,
+        sop_uid: str,
+        *,
+        is_new: bool,
+    ) -> Refusal | None:
+        association.guarded.message_bytes = 0
+        notice = _read_notice(event, encoded, sop_uid, is_new=is_new)
+        refusal: Refusal | None
+        if isinstance(notice, Refusal):
+            refusal = notice
+        else:
+            refusal = self._made_durable(SubmittedNotice(association.sender, notice))
+        if refusal is None:
+            return None
+        if refusal.status == OUT_OF_RESOURCES:
+            refusal = Refusal(RESOURCE_LIMITATION, refusal.comment)
+        if self._loop is not None:
+            reason = f"notice refused with {refusal.status:04X}: {refusal.comment}"
+            self._loop.tell(association.sender, reason, "Studies close after their quiet period without it.")
+        return refusal
+
+    def _made_durable(self, submission: Submission) -> Refusal | None:
+        """Why it was refused; None: it is durable."""
+        if self._loop is not None and self._loop.submit(submission):
+            return submission.wait(COMMIT_SECONDS_MAX)
+        return Refusal(OUT_OF_RESOURCES, "too many instances wait for the disk")
+
+
+def _read_notice(
+    event: evt.Event, encoded: BytesIO | None, sop_uid: str, *, is_new: bool
+) -> ReadNotice | Refusal:
+    """What the message says; its dataset is walked like every other before anything decodes it."""
+    content = encoded.getvalue() if encoded is not None else b""
+    if len(content) > NOTICE_BYTES_MAX:
+        return Refusal(PROCESSING_FAILURE, f"longer than {NOTICE_BYTES_MAX >> 20} MiB")
+    scan = DatasetScan(explicit=str(event.context.transfer_syntax) != IMPLICIT_VR_LITTLE_ENDIAN, wanted={})
+    scan.feed(content)
+    fault = scan.finish()
+    if fault is not None:
+        return Refusal(PROCESSING_FAILURE, fault)
+    try:
+        dataset = event.attribute_list if is_new else event.modification_list
+        if str(event.context.abstract_syntax) == MPPS:
+            return read_mpps(dataset, sop_uid=sop_uid, is_new=is_new)
+        return read_availability(dataset, sop_uid=sop_uid)
+    except Exception as error:  # noqa: BLE001 pydicom fails in many ways; its words may quote a patient
+        logger("listener").warning("a notice cannot be read", kind=type(error).__name__)
+        return Refusal(PROCESSING_FAILURE, "its dataset cannot be read")
 
 
 def _status(refusal: Refusal | None) -> Dataset:

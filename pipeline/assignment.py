@@ -22,6 +22,7 @@ class StudyImages:
     ----------
     instances : all but our own results, in any order
     series : all series, those with our own results too
+    is_partial : it was closed although images are known or thought to be missing
     """
 
     study_id: int
@@ -29,6 +30,7 @@ class StudyImages:
     revision: int
     instances: tuple[InstanceRecord, ...]
     series: tuple[SeriesRecord, ...]
+    is_partial: bool = False
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ def assignment_of(database: Database, claim: Claim) -> Assignment:
         claim.revision,
         tuple(instances_of(database, claim.study_id, revision=claim.revision)),
         tuple(series_of(database, claim.study_id)),
+        is_partial=_was_partial(database, claim),
     )
     if claim.kind == "plan":
         return PlanAssignment(study, claim.created_at)
@@ -118,6 +119,15 @@ def _commit_analysis(
         deliveries=deliveries,
         predecessors=predecessors,
     )
+
+
+def _was_partial(database: Database, claim: Claim) -> bool:
+    """How the revision was closed, by its plan: the study's own row may speak of a newer revision."""
+    view = study_view(database, claim.study_uid)
+    plans = (
+        [job for job in view.jobs if job.kind == "plan" and job.revision == claim.revision] if view else []
+    )
+    return any(bool(plan.parameters.get("partial")) for plan in plans)
 
 
 def _model(claim: Claim) -> str:

@@ -18,6 +18,7 @@ from pipeline.reading.study_series import ReadBytes, headers_of
 from pipeline.results.predecessors import Predecessor
 from pipeline.results.result_set import ResultSet, build_not_analysed_set, build_result_set
 
+PARTIAL_NOTE: Final = "The study may be incomplete: it was closed while more images were expected."
 CITED_MAX: Final = 200  # images cited by the report of a refusal
 
 
@@ -45,6 +46,7 @@ def write_results(
         sr_class=settings.results.sr_class,
         secondary_capture=settings.results.secondary_capture,
         empty_segmentation=settings.results.empty_segmentation,
+        notes=(PARTIAL_NOTE,) if assignment.study.is_partial else (),
     )
     if isinstance(made, Refusal):
         return Analysis(made, {}, ())

@@ -19,6 +19,16 @@ from config.settings import Branch, PeerSettings, Settings
 HEAD = "<!-- written by scripts/docs from the code; do not edit -->\n\n"
 
 
+NOTICES = """\
+What peers state of a study, to know when it is whole (`docs/operating.md`). Explicit and Implicit VR Little
+Endian, on an association that proposes no storage class. Answers: 0x0000; 0x0106, 0x0120 for a value that is
+wrong or missing; 0x0110 for a dataset that cannot be read or names more than 20,000 instances; 0x0124 for a
+peer that may not send; 0x0213 while the disk is full. An N-SET of an unknown procedure step is kept, one of a
+final step changes nothing; both are answered 0x0000, as is a repeated N-CREATE. Of a step about several
+studies nothing is concluded. Nothing of the patient is kept.
+"""
+
+
 def settings_page() -> str:
     """Every setting with its type, default and reason."""
     text = HEAD + (
@@ -136,7 +146,13 @@ def refusals_page() -> str:
 def conformance_page() -> str:
     """The DICOM services, classes and transfer syntaxes of this node."""
     from config.identity import IMPLEMENTATION_UID
-    from listener.contexts import IMAGE_CLASSES, OBJECT_CLASSES, TRANSFER_SYNTAXES, VERIFICATION
+    from listener.contexts import (
+        IMAGE_CLASSES,
+        NOTICE_CLASSES,
+        OBJECT_CLASSES,
+        TRANSFER_SYNTAXES,
+        VERIFICATION,
+    )
 
     def table(names: Mapping[str, str]) -> str:
         rows = ["| name | UID |", "| --- | --- |", *(f"| {name} | {uid} |" for uid, name in names.items())]
@@ -147,14 +163,16 @@ def conformance_page() -> str:
         + (
             "# Conformance\n\n"
             f"Implementation class UID `{IMPLEMENTATION_UID}`. AE title, port and PDU size are settings.\n\n"
-            f"Services as SCP: Verification ({VERIFICATION}) and Storage of the classes below.\n"
-            "As SCU: Storage of Segmentation, structured report and Secondary Capture, and Verification\n"
-            "(`preread doctor`). Anything else is refused in the negotiation and listed among the refusals.\n"
-            "A C-STORE is answered 0x0000 only when the bytes and the record that finds them are synced.\n\n"
+            f"Services as SCP: Verification ({VERIFICATION}), Storage of the classes below, and notices\n"
+            "(N-CREATE, N-SET). As SCU: Storage of Segmentation, structured report and Secondary Capture,\n"
+            "Verification (`preread doctor`), Study Root C-FIND at peers with `ask_counts`. Anything else\n"
+            "is refused in the negotiation and listed among the refusals. A C-STORE or notice is answered\n"
+            "0x0000 only when the bytes and the record that finds them are synced.\n\n"
         )
         + f"## Images\n\nA model may read these.\n\n{table(IMAGE_CLASSES)}"
         + f"\n## Other objects\n\nStored and shown, never the input of a model.\n\n{table(OBJECT_CLASSES)}"
-        + f"\n## Transfer syntaxes of all of them\n\n{table(TRANSFER_SYNTAXES)}"
+        + f"\n## Notices\n\n{NOTICES}\n{table(NOTICE_CLASSES)}"
+        + f"\n## Transfer syntaxes of images and other objects\n\n{table(TRANSFER_SYNTAXES)}"
     )
 
 

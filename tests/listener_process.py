@@ -152,8 +152,9 @@ class ListenerProcess:
         """Datasets in the spool by SOP Instance UID, as a replay finds them."""
         found: dict[str, list[bytes]] = {}
         for item in self.replayed():
-            uid = yaml.safe_load(item.meta)["sop_instance"]
-            found.setdefault(uid, []).append(bytes(item.dataset))
+            meta = yaml.safe_load(item.meta)
+            if "notice" not in meta:
+                found.setdefault(meta["sop_instance"], []).append(bytes(item.dataset))
         return found
 
     def replayed(self) -> list[Replayed]:

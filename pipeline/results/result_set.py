@@ -65,6 +65,7 @@ def build_result_set(
     sr_class: SrClass = "comprehensive-3d",
     secondary_capture: bool = True,
     empty_segmentation: bool = False,
+    notes: tuple[str, ...] = (),
 ) -> ResultSet | Refusal:
     """The results of one analysis.
 
@@ -77,6 +78,7 @@ def build_result_set(
     sr_class : of the report, for archives that refuse one
     secondary_capture : whether a picture is made
     empty_segmentation : whether a source without a lesion gets a SEG too
+    notes : what a reader must know of the study as a whole, one sentence each
 
     Returns
     -------
@@ -108,7 +110,7 @@ def build_result_set(
         repaired,
         authorship,
         predecessors,
-        tuple(f"An image was left out: {refusal.sentence}" for refusal in refusals),
+        (*notes, *(f"An image was left out: {refusal.sentence}" for refusal in refusals)),
     )
     objects: list[tuple[Kind, Dataset]] = []
     segmentations = {}

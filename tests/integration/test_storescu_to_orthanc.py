@@ -1,20 +1,16 @@
 """The main job between strangers: DCMTK sends, our services read, and a real Orthanc gets the results."""
 
 import json
-import os
-import shutil
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
+from orthanc_process import ORTHANC_AE, Orthanc, need_installed, running_orthanc
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
@@ -26,24 +22,16 @@ from preread.demo.node import DemoNode
 from preread.demo.phantom_dicom import demo_studies
 from preread.demo.phantom_study import GeneratedStudy, part10
 from preread.demo.retrieve import retrieve
-from preread.demo.sender import Address
 from preread.demo.truth_table import Truth, judge
 from preread.owned import house
 
-PEERS = ("Orthanc", "storescu", "findscu", "dciodvfy")
-ORTHANC_AE, READER_AE = "ORTHANC", "READER"
-START_SECONDS, OUTCOME_SECONDS = 30.0, 240.0
+READER_AE = "READER"
+OUTCOME_SECONDS = 240.0
 SEG, SR, SC = (
     "1.2.840.10008.5.1.4.1.1.66.4",
     "1.2.840.10008.5.1.4.1.1.88.34",
     "1.2.840.10008.5.1.4.1.1.7",
 )
-
-
-def free_port() -> int:
-    with socket.socket() as trial:
-        trial.bind(("127.0.0.1", 0))
-        return int(trial.getsockname()[1])
 
 
 def run(*command: str | Path) -> str:
@@ -54,69 +42,13 @@ def run(*command: str | Path) -> str:
 
 @pytest.fixture(scope="module", autouse=True)
 def _peers() -> None:
-    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])
-    missing = [name for name in PEERS if shutil.which(name, path=path) is None]
-    if missing:
-        message = f"not installed: {', '.join(missing)} (apt-get install orthanc dcmtk dicom3tools)"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-
-
-@dataclass(frozen=True)
-class Orthanc:
-    """A private Orthanc with its default rules but for the AE titles it knows."""
-
-    dicom_port: int
-    http_port: int
-
-    @property
-    def address(self) -> Address:
-        return Address(ORTHANC_AE, "127.0.0.1", self.dicom_port)
-
-    def rest(self, path: str, body: object = None) -> Any:
-        return json.loads(self.raw(path, None if body is None else json.dumps(body).encode()))
-
-    def raw(self, path: str, body: bytes | None = None) -> bytes:
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(f"http://127.0.0.1:{self.http_port}{path}", data=body, timeout=30) as answer:
-            return bytes(answer.read())
+    need_installed("Orthanc", "storescu", "findscu", "dciodvfy")
 
 
 @pytest.fixture(scope="module")
 def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
-    folder = tmp_path_factory.mktemp("orthanc")
-    archive = Orthanc(free_port(), free_port())
-    settings = {
-        "Name": "test",
-        "StorageDirectory": str(folder / "storage"),
-        "IndexDirectory": str(folder / "storage"),
-        "Plugins": [],
-        "RemoteAccessAllowed": False,
-        "HttpPort": archive.http_port,
-        "DicomPort": archive.dicom_port,
-        "DicomAet": ORTHANC_AE,
-        "DicomCheckCalledAet": True,
-        "DicomModalities": {"reader": [READER_AE, "127.0.0.1", 104]},
-    }
-    (folder / "orthanc.json").write_text(json.dumps(settings))
-    program = shutil.which("Orthanc") or "/usr/sbin/Orthanc"
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([program, str(folder / "orthanc.json")], stdout=log, stderr=log)
-    try:
-        until = time.monotonic() + START_SECONDS
-        while True:
-            assert process.poll() is None, (folder / "log").read_text(errors="replace")
-            try:
-                archive.rest("/system")
-                break
-            except OSError:
-                assert time.monotonic() < until, "Orthanc did not start"
-                time.sleep(0.1)
+    with running_orthanc(tmp_path_factory.mktemp("orthanc"), may_ask=[READER_AE]) as archive:
         yield archive
-    finally:
-        process.terminate()
-        process.wait()
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from dicom_peer import (
 )
 from pynetdicom.pdu import A_ASSOCIATE_AC
 
-from listener.contexts import STORAGE_CLASSES, TRANSFER_SYNTAXES, name_of
+from listener.contexts import MPPS, NOTICE_CLASSES, STORAGE_CLASSES, TRANSFER_SYNTAXES, name_of
 from listener.negotiate import Accepted, Negotiator, Rejected, Unusual
 from listener.pdu import PeerError
 
@@ -115,3 +115,17 @@ def test_names_are_known_for_ours_and_others() -> None:
     assert name_of(CT) == "CT Image Storage"
     assert name_of(PDF) == "Encapsulated PDF Storage"
     assert name_of("1.2.3.4") == "1.2.3.4"
+
+
+def test_proposal_of_notices_alone_is_for_others(negotiator: Negotiator) -> None:
+    for notice in NOTICE_CLASSES:
+        contexts = context(1, notice, EXPLICIT) + context(3, VERIFICATION, IMPLICIT)
+        assert isinstance(negotiator.answer(associate_request(contexts=contexts)), Unusual)
+
+
+def test_sender_of_images_that_proposes_notices_too_is_served_at_once_and_told(
+    negotiator: Negotiator,
+) -> None:
+    answer = accepted(negotiator, context(1, CT, EXPLICIT) + context(3, MPPS, EXPLICIT))
+    assert list(answer.contexts) == [1]
+    assert answer.refused == ("Modality Performed Procedure Step SOP Class",)

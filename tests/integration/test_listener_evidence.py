@@ -1,0 +1,303 @@
+"""A study closes by what peers state of it: at once when all is here, as partial when something is not."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dicom_peer import CT, Peer, associate_request, ct_dataset, new_uid
+from listener_process import ListenerProcess, seen, state_of, wait_until
+from orthanc_process import ORTHANC_AE, Orthanc, need_installed, running_orthanc
+from pydicom.dataset import Dataset
+from pynetdicom import AE
+from pynetdicom.association import Association
+
+from config.identity import own_uid
+from db.engine import Database
+from db.notices import notices_of_receiving
+from listener.contexts import AVAILABILITY, MPPS
+
+SCANNER = {"name": "ct", "ae_title": "SCANNER", "addresses": ["127.0.0.0/8"], "notices_about": "any"}
+PACS: Mapping[str, Any] = {"name": "pacs", "ae_title": "PACS", "addresses": ["127.0.0.0/8"]}
+VIEWER = {"name": "viewer", "ae_title": "VIEWER", "addresses": ["127.0.0.0/8"], "may_send": False}
+MINUTES = {"quiet_seconds": 600}
+
+
+@dataclass
+class Study:
+    """A CT study of two series, as its scanner and its archive know it."""
+
+    uid: str = field(default_factory=new_uid)
+    series: Mapping[str, Sequence[str]] = field(
+        default_factory=lambda: {new_uid(): [new_uid(), new_uid()], new_uid(): [new_uid()]}
+    )
+
+    @property
+    def images(self) -> list[tuple[str, str]]:
+        """(series, instance) in order."""
+        return [(series, uid) for series, uids in self.series.items() for uid in uids]
+
+    def encoded(self, series: str, uid: str) -> bytes:
+        return ct_dataset(uid, study=self.uid, series=series, pixels=bytes(512))
+
+    def send(self, port: int, *, calling: str = "PACS", skip: int = 0, called: str = "PREREAD") -> None:
+        """All images but the last `skip`."""
+        with Peer(port).associate(associate_request(calling=calling, called=called)) as peer:
+            for series, uid in self.images[: len(self.images) - skip]:
+                assert peer.store(uid, self.encoded(series, uid)) == 0
+
+    def begun(self) -> Dataset:
+        step, scheduled = Dataset(), Dataset()
+        scheduled.StudyInstanceUID = self.uid
+        step.ScheduledStepAttributesSequence = [scheduled]
+        step.PatientName, step.PatientID = "Doe^Jane", "P1"
+        step.PerformedProcedureStepStatus = "IN PROGRESS"
+        step.PerformedSeriesSequence = []
+        return step
+
+    def ended(self, status: str = "COMPLETED") -> Dataset:
+        step = Dataset()
+        step.PerformedProcedureStepStatus = status
+        step.PerformedSeriesSequence = []
+        for series, uids in self.series.items():
+            item = Dataset()
+            item.SeriesInstanceUID = series
+            item.ReferencedImageSequence = [reference(uid) for uid in uids]
+            step.PerformedSeriesSequence.append(item)
+        return step
+
+    def available(self) -> Dataset:
+        notice = Dataset()
+        notice.StudyInstanceUID = self.uid
+        notice.ReferencedPerformedProcedureStepSequence = []
+        notice.ReferencedSeriesSequence = []
+        for series, uids in self.series.items():
+            item = Dataset()
+            item.SeriesInstanceUID = series
+            item.ReferencedSOPSequence = [reference(uid) for uid in uids]
+            notice.ReferencedSeriesSequence.append(item)
+        return notice
+
+
+def reference(uid: str) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = CT, uid
+    item.InstanceAvailability, item.RetrieveAETitle = "ONLINE", "PACS"
+    return item
+
+
+@contextmanager
+def associated(port: int, calling: str = "SCANNER") -> Iterator[Association]:
+    """A scripted peer that notifies."""
+    ae = AE(ae_title=calling)
+    ae.add_requested_context(MPPS)
+    ae.add_requested_context(AVAILABILITY)
+    association = ae.associate("127.0.0.1", port, ae_title="PREREAD")
+    assert association.is_established
+    try:
+        yield association
+    finally:
+        association.release()
+
+
+def begin_step(association: Association, study: Study, step: str) -> int:
+    status, _ = association.send_n_create(study.begun(), MPPS, step)
+    return int(status.Status)
+
+
+def end_step(association: Association, study: Study, step: str, status: str = "COMPLETED") -> int:
+    answer, _ = association.send_n_set(study.ended(status), MPPS, step)
+    return int(answer.Status)
+
+
+def notify(association: Association, study: Study, uid: str | None = None) -> Dataset:
+    status, _ = association.send_n_create(study.available(), AVAILABILITY, uid)
+    return status
+
+
+def closing_words(db: Database, study: Study) -> tuple[str, str]:
+    """Who or what closed the study, and the words on its timeline."""
+    wait_until(lambda: state_of(db, study.uid) == "whole", what="the study's end")
+    (event,) = [event for event in seen(db, study.uid).events if event.kind == "whole"]
+    return event.source, event.text
+
+
+def told(db: Database, study: Study) -> list[str]:
+    return [event.text for event in seen(db, study.uid).events if event.kind == "stated"]
+
+
+def test_study_closes_at_once_when_its_step_completes_though_the_quiet_period_is_minutes(
+    tmp_path: Path, database_url: str
+) -> None:
+    study, step = Study(), new_uid()
+    with (
+        ListenerProcess(tmp_path, database_url, peers=(SCANNER, PACS), listener=MINUTES) as node,
+        closing(node.open_database()) as db,
+    ):
+        with associated(node.port) as scanner:
+            assert begin_step(scanner, study, step) == 0
+            study.send(node.port)
+            assert end_step(scanner, study, step) == 0
+        assert closing_words(db, study) == (
+            "mpps",
+            "whole: procedure step of SCANNER: all 3 instances named are here",
+        )
+        assert not seen(db, study.uid).study.partial
+        assert told(db, study)[-1] == "SCANNER: procedure step completed: 3 instances in 2 series"
+        assert [job.kind for job in seen(db, study.uid).jobs] == ["plan"]
+
+
+def test_study_closes_with_its_last_image_when_the_archive_notified_before(tmp_path: Path) -> None:
+    study = Study()
+    with (
+        ListenerProcess(tmp_path, peers=(SCANNER, PACS), listener=MINUTES) as node,
+        closing(node.open_database()) as db,
+    ):
+        with associated(node.port, "PACS") as archive:
+            assert notify(archive, study).Status == 0
+            assert notify(archive, study, new_uid()).Status == 0
+        study.send(node.port, skip=1)
+        wait_until(lambda: state_of(db, study.uid) == "receiving")
+        study.send(node.port)
+        assert closing_words(db, study)[0] == "ian"
+        command = [sys.executable, "-m", "preread", "studies", "show", study.uid]
+        shown = subprocess.run(
+            [*command, "--config", str(node.folder / "preread.yaml")],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=Path(__file__).resolve().parents[2],
+        ).stdout
+    timeline = shown[shown.index("Timeline") :]
+    assert "PACS: availability notice: 3 instances in 2 series" in timeline
+    assert "whole: availability notice of PACS: all 3 instances named are here" in timeline
+    assert "Doe" not in timeline
+
+
+def test_acknowledged_notice_survives_a_kill_and_is_kept_once(tmp_path: Path, database_url: str) -> None:
+    study, step = Study(), new_uid()
+    node = ListenerProcess(tmp_path, database_url, peers=(SCANNER, PACS), listener=MINUTES)
+    with node, associated(node.port) as scanner:
+        assert begin_step(scanner, study, step) == 0
+        assert end_step(scanner, study, step) == 0
+        node.kill()
+    with node, closing(node.open_database()) as db:
+        study.send(node.port)
+        assert closing_words(db, study)[0] == "mpps"
+        with associated(node.port) as scanner:  # a peer that saw no answer says it again
+            assert begin_step(scanner, study, step) == 0
+            assert end_step(scanner, study, step) == 0
+        late = Study(uid=study.uid)
+        late.send(node.port)
+        wait_until(lambda: state_of(db, study.uid) == "receiving", what="the next revision")
+        (notice,) = notices_of_receiving(db)[study.uid]
+        assert (notice.state, sum(map(len, notice.named.values()))) == ("completed", 3)
+
+
+@pytest.mark.parametrize("status", [None, "DISCONTINUED"])
+def test_study_that_stays_incomplete_is_closed_as_partial_and_says_why(
+    tmp_path: Path, status: str | None
+) -> None:
+    study, step = Study(), new_uid()
+    listener = {"quiet_seconds": 0.2, "missing_minutes_max": 0.02}
+    with (
+        ListenerProcess(tmp_path, peers=(SCANNER, PACS), listener=listener) as node,
+        closing(node.open_database()) as db,
+    ):
+        with associated(node.port) as scanner:
+            assert begin_step(scanner, study, step) == 0
+            if status:
+                assert end_step(scanner, study, step, status) == 0
+        study.send(node.port, skip=1 if status else 0)
+        source, words = closing_words(db, study)
+        why = "1 instance stated by SCANNER missing" if status else "step of SCANNER is still in progress"
+        assert source == "timeout"
+        assert words.startswith("closed as partial: nothing new for 0.02 min: ")
+        assert words.endswith(why)
+        assert seen(db, study.uid).study.partial
+        assert seen(db, study.uid).jobs[0].parameters["partial"] is True
+
+
+def test_notices_nobody_may_send_or_read_are_refused_and_leave_nothing(tmp_path: Path) -> None:
+    study = Study()
+    with (
+        ListenerProcess(tmp_path, peers=(SCANNER, PACS, VIEWER), listener=MINUTES) as node,
+        closing(node.open_database()) as db,
+    ):
+        with associated(node.port, "VIEWER") as viewer:
+            status = notify(viewer, study)
+            assert (status.Status, status.ErrorComment) == (0x0124, "may_send is false for this peer")
+        with associated(node.port) as scanner:
+            empty = study.begun()
+            del empty.PerformedProcedureStepStatus
+            status, _ = scanner.send_n_create(empty, MPPS, new_uid())
+            assert status.Status == 0x0120
+            status, _ = scanner.send_n_create(Dataset(), AVAILABILITY, new_uid())
+            assert status.Status == 0x0120
+            assert notify(scanner, study).Status == 0, "the association lives on"
+        ae = AE(ae_title="STRANGER")
+        ae.add_requested_context(MPPS)
+        assert ae.associate("127.0.0.1", node.port, ae_title="PREREAD").is_rejected
+        assert node.terminate() == 0
+        kept = [json.loads(item.meta) for item in node.replayed()]
+        assert [meta["notice"] for meta in kept] == ["ian"]
+        assert notices_of_receiving(db) == {}
+
+
+@pytest.fixture(scope="module")
+def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
+    need_installed("Orthanc")
+    with running_orthanc(tmp_path_factory.mktemp("orthanc"), may_ask=["PREREAD"]) as archive:
+        yield archive
+
+
+def asking(orthanc: Orthanc) -> dict[str, Any]:
+    return {
+        "name": "orthanc",
+        "ae_title": ORTHANC_AE,
+        "host": "127.0.0.1",
+        "port": orthanc.dicom_port,
+        "ask_counts": True,
+    }
+
+
+def test_study_closes_when_its_archive_counts_what_is_here(orthanc: Orthanc, tmp_path: Path) -> None:
+    study = Study()
+    ours = ct_dataset(
+        own_uid(study.uid.encode()), study=study.uid, series=own_uid(b"series"), pixels=bytes(64)
+    )
+    study.send(orthanc.dicom_port, called=ORTHANC_AE)
+    with Peer(orthanc.dicom_port).associate(associate_request(called=ORTHANC_AE)) as peer:
+        assert peer.store(own_uid(study.uid.encode()), ours) == 0
+    with (
+        ListenerProcess(tmp_path, peers=(asking(orthanc),), listener={"quiet_seconds": 600}) as node,
+        closing(node.open_database()) as db,
+    ):
+        study.send(node.port, calling=ORTHANC_AE)
+        assert closing_words(db, study) == (
+            "find",
+            "whole: ORTHANC counts 3 instances, asked twice; all are here",
+        )
+        assert told(db, study) == ["ORTHANC counts 3 instances, 3 here"]
+
+
+def test_study_waits_for_what_its_archive_has_beyond_the_quiet_period(
+    orthanc: Orthanc, tmp_path: Path
+) -> None:
+    study = Study()
+    study.send(orthanc.dicom_port, called=ORTHANC_AE)
+    with (
+        ListenerProcess(tmp_path, peers=(asking(orthanc),), listener={"quiet_seconds": 3}) as node,
+        closing(node.open_database()) as db,
+    ):
+        study.send(node.port, calling=ORTHANC_AE, skip=1)
+        wait_until(lambda: state_of(db, study.uid) and told(db, study), what="the archive's count")
+        assert told(db, study) == ["ORTHANC counts 3 instances, 2 here"]
+        study.send(node.port, calling=ORTHANC_AE)
+        assert closing_words(db, study)[0] == "find"
+        assert seen(db, study.uid).study.revision == 1
