@@ -12,7 +12,7 @@ from db.records import ReceivingSeries, ReceivingStudy
 from db.studies import PLAN_AHEAD, locked_study_by_uid, move_study, open_revision
 from db.timeline import note
 
-STUDY, SERIES = tables.STUDY, tables.SERIES
+STUDY, SERIES, INSTANCE = tables.STUDY, tables.SERIES, tables.INSTANCE
 
 
 def receiving_studies(db: Database) -> list[ReceivingStudy]:
@@ -26,16 +26,29 @@ def receiving_studies(db: Database) -> list[ReceivingStudy]:
             series[row["study_id"]].append(
                 ReceivingSeries(row["series_uid"], row["modality"], row["instances"], row["last_received_at"])
             )
+        began_at = _late_beginnings(conn)
     return [
         ReceivingStudy(
             study=rows.study(study),
             series=tuple(series[study["id"]]),
             source_ae=study["source_ae"],
-            first_received_at=study["first_received_at"],
+            first_received_at=began_at.get(study["id"], study["first_received_at"]),
             last_received_at=study["last_received_at"],
         )
         for study in studies
     ]
+
+
+def _late_beginnings(conn: sa.Connection) -> dict[int, float]:
+    """When the first instance of each later revision that receives came: its deadline runs from there."""
+    query = (
+        sa.select(INSTANCE.c.study_id, sa.func.min(INSTANCE.c.received_at).label("began_at"))
+        .join_from(INSTANCE, STUDY)
+        .where(STUDY.c.state == sa.literal("receiving", literal_execute=True), STUDY.c.revision > 1)
+        .where(INSTANCE.c.revision == STUDY.c.revision, ~INSTANCE.c.own)
+        .group_by(INSTANCE.c.study_id)
+    )
+    return {row.study_id: row.began_at for row in conn.execute(query)}
 
 
 def close_study(

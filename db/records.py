@@ -195,7 +195,10 @@ class ReceivingSeries(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ReceivingStudy:
-    """A study that still receives; times in seconds since 1970, our own results left out."""
+    """A study that still receives; times in seconds since 1970, our own results left out.
+
+    `first_received_at` is that of the revision: a late image has as much time as the first one had.
+    """
 
     study: StudyRecord
     series: tuple[ReceivingSeries, ...]

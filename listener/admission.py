@@ -65,7 +65,7 @@ def remedy_of(refusal: Refusal) -> str:
                 "Free disk space or lower retention.days; a larger instance needs listener.instance_gib_max."
             )
         case 0x0124:
-            return "Set may_send of this peer to true if it may send images."
+            return "Set may_send of this peer to true if it may send images and notices."
         case 0x0122:
             return "Correct the sender: it names another SOP class than it proposed."
         case _:

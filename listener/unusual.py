@@ -24,7 +24,7 @@ from pynetdicom.transport import AddressInformation, AssociationSocket
 
 from config.identity import IMPLEMENTATION_UID, IMPLEMENTATION_VERSION
 from config.logs import logger
-from listener.admission import OUT_OF_RESOURCES, SUCCESS, Refusal, remedy_of
+from listener.admission import NOT_AUTHORIZED, OUT_OF_RESOURCES, SUCCESS, Refusal, remedy_of
 from listener.contexts import IMPLICIT_VR_LITTLE_ENDIAN, MPPS
 from listener.dataset_scan import DatasetScan
 from listener.intake import Announced, Sender
@@ -233,7 +233,9 @@ class UnusualAssociations:
             refusal = Refusal(RESOURCE_LIMITATION, refusal.comment)
         if self._loop is not None:
             reason = f"notice refused with {refusal.status:04X}: {refusal.comment}"
-            self._loop.tell(association.sender, reason, "Studies close after their quiet period without it.")
+            without = "Correct the sender; studies close after their quiet period without its notice."
+            remedy = remedy_of(refusal) if refusal.status == NOT_AUTHORIZED else without
+            self._loop.tell(association.sender, reason, remedy)
         return refusal
 
     def _made_durable(self, submission: Submission) -> Refusal | None:

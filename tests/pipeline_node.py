@@ -123,6 +123,7 @@ class Node:
         *,
         source_ae: str = "SENDER",
         segment_bytes: int = 1 << 22,
+        partial: bool = False,
     ) -> list[str]:
         """Take datasets in as the listener would and close their studies; the study UIDs."""
         items = []
@@ -142,7 +143,7 @@ class Node:
         for study_uid in studies:
             record = self.view(study_uid).study
             close_study(
-                self.database, record.id, record.revision, how="quiet", partial=False, evidence_text="test"
+                self.database, record.id, record.revision, how="quiet", partial=partial, evidence_text="test"
             )
         return studies
 

@@ -203,6 +203,17 @@ def test_receiving_studies_tell_what_completeness_needs(db, received, life, cloc
     ]
 
 
+def test_deadline_of_a_late_revision_runs_from_its_own_first_image(db, life, clock) -> None:
+    life.whole()
+    clock.pass_seconds(100_000)
+    began_at = clock.now
+    life.receive(images=1)
+    clock.pass_seconds(5)
+    life.receive(images=1)
+    (receiving,) = intake.receiving_studies(db)
+    assert (receiving.first_received_at, receiving.last_received_at) == (began_at, clock.now)
+
+
 def test_closing_makes_exactly_one_plan_job(db, life) -> None:
     study = life.receive()
     assert intake.close_study(db, study.id, 1, how="timeout", partial=True, evidence_text="12 hours passed")
@@ -231,6 +242,16 @@ def test_asking_again_makes_the_next_revision_of_the_same_images(db, life) -> No
     assert (plan.kind, plan.revision) == ("plan", 2)
     assert len(instances.instances_of(db, study.id, revision=2)) == 2
     assert "asked_again" in _kinds(db)
+
+
+def test_study_closed_as_partial_stays_partial_when_asked_again(db, life) -> None:
+    study = life.receive()
+    assert intake.close_study(db, study.id, 1, how="timeout", partial=True, evidence_text="1 missing")
+    assert intake.requeue_study(db, "1.2.1") == 2
+    assert life.study().partial
+    assert [job.parameters["partial"] for job in jobs.list_jobs(db) if job.kind == "plan"] == [True, True]
+    life.receive(images=1)
+    assert not life.study().partial
 
 
 def test_asking_again_is_refused_while_images_come_and_for_unknown_studies(db, received, life) -> None:

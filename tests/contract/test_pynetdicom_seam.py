@@ -39,3 +39,13 @@ def test_acceptor_takes_the_first_of_our_syntaxes_that_the_peer_proposes() -> No
     ours = build_context("1.2.840.10008.1.1", ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2"])
     (result,), _ = negotiate_as_acceptor([proposed], [ours])
     assert (result.result, result.transfer_syntax) == (0, ["1.2.840.10008.1.2.1"])
+
+
+def test_requestor_reads_through_an_attribute_that_can_be_replaced_when_it_is_connected() -> None:
+    source = inspect.getsource(AssociationSocket.connect)
+    assert source.index("self._is_connected = True") < source.index("evt.EVT_CONN_OPEN")
+    assert not hasattr(AssociationSocket, "__slots__")
+
+
+def test_aborting_frees_an_association_whose_answers_were_not_all_read() -> None:
+    assert "self._reactor_checkpoint.set()" in inspect.getsource(Association._abort_blocking)

@@ -237,7 +237,9 @@ def test_notices_nobody_may_send_or_read_are_refused_and_leave_nothing(tmp_path:
             del empty.PerformedProcedureStepStatus
             status, _ = scanner.send_n_create(empty, MPPS, new_uid())
             assert status.Status == 0x0120
-            status, _ = scanner.send_n_create(Dataset(), AVAILABILITY, new_uid())
+            nameless = study.available()
+            del nameless.StudyInstanceUID
+            status, _ = scanner.send_n_create(nameless, AVAILABILITY, new_uid())
             assert status.Status == 0x0120
             assert notify(scanner, study).Status == 0, "the association lives on"
         ae = AE(ae_title="STRANGER")

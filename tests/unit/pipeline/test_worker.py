@@ -25,6 +25,7 @@ from db.requests import cancel
 from db.worklist import study as study_view
 from pipeline import worker as worker_module
 from pipeline.worker import run_worker
+from pipeline.write_results import PARTIAL_NOTE
 
 J2K = "1.2.840.10008.1.2.4.90"
 
@@ -48,6 +49,7 @@ def finished(tmp_path_factory, packages, _sqlite_template):
     del gap[3]
     node.receive(gap)
     node.receive([bomb("1.2.5")])
+    node.receive([breast_image("1.2.6")], partial=True)
     assert run_worker(node.settings, name="w", once=True) == 0
     yield node
     node.close()
@@ -80,6 +82,16 @@ def test_stored_results_are_the_bytes_their_rows_promise(finished):
         assert len(part10) == result.bytes
         assert hashlib.sha256(part10).hexdigest() == result.sha256
         assert result.location.store == "results-0"
+
+
+def test_results_of_a_study_closed_as_partial_say_so_and_no_others(finished):
+    store = ByteStore(finished.settings.spool_folder)
+    for study_uid, is_partial in (("1.2.6", True), ("1.2.2", False)):
+        view = finished.view(study_uid)
+        (job,) = [job for job in view.jobs if job.kind == "analyse"]
+        assert (PARTIAL_NOTE in job.findings["notes"]) is is_partial
+        (report,) = [result for result in view.results if result.kind == "SR"]
+        assert (PARTIAL_NOTE.encode() in store.read(report.location)) is is_partial
 
 
 def test_each_model_reads_what_is_meant_for_it(finished):
