@@ -90,5 +90,5 @@ def running_orthanc(folder: Path, *, may_ask: Sequence[str]) -> Iterator[Orthanc
                 time.sleep(0.1)
         yield archive
     finally:
-        process.terminate()
+        process.kill()  # it takes seconds to end by itself, and its folder is thrown away
         process.wait()

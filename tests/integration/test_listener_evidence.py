@@ -268,38 +268,23 @@ def asking(orthanc: Orthanc) -> dict[str, Any]:
     }
 
 
-def test_study_closes_when_its_archive_counts_what_is_here(orthanc: Orthanc, tmp_path: Path) -> None:
-    study = Study()
-    ours = ct_dataset(
-        own_uid(study.uid.encode()), study=study.uid, series=own_uid(b"series"), pixels=bytes(64)
-    )
-    study.send(orthanc.dicom_port, called=ORTHANC_AE)
-    with Peer(orthanc.dicom_port).associate(associate_request(called=ORTHANC_AE)) as peer:
-        assert peer.store(own_uid(study.uid.encode()), ours) == 0
-    with (
-        ListenerProcess(tmp_path, peers=(asking(orthanc),), listener={"quiet_seconds": 600}) as node,
-        closing(node.open_database()) as db,
-    ):
-        study.send(node.port, calling=ORTHANC_AE)
-        assert closing_words(db, study) == (
-            "find",
-            "whole: ORTHANC counts 3 instances, asked twice; all are here",
-        )
-        assert told(db, study) == ["ORTHANC counts 3 instances, 3 here"]
-
-
-def test_study_waits_for_what_its_archive_has_beyond_the_quiet_period(
+def test_study_waits_for_what_its_archive_counts_and_closes_when_it_is_here(
     orthanc: Orthanc, tmp_path: Path
 ) -> None:
-    study = Study()
+    study, ours = Study(), own_uid(b"a result")
     study.send(orthanc.dicom_port, called=ORTHANC_AE)
+    with Peer(orthanc.dicom_port).associate(associate_request(called=ORTHANC_AE)) as peer:
+        assert peer.store(ours, ct_dataset(ours, study=study.uid, series=own_uid(b"its series"))) == 0
     with (
-        ListenerProcess(tmp_path, peers=(asking(orthanc),), listener={"quiet_seconds": 3}) as node,
+        ListenerProcess(tmp_path, peers=(asking(orthanc),), listener={"quiet_seconds": 30}) as node,
         closing(node.open_database()) as db,
     ):
         study.send(node.port, calling=ORTHANC_AE, skip=1)
         wait_until(lambda: state_of(db, study.uid) and told(db, study), what="the archive's count")
         assert told(db, study) == ["ORTHANC counts 3 instances, 2 here"]
         study.send(node.port, calling=ORTHANC_AE)
-        assert closing_words(db, study)[0] == "find"
+        assert closing_words(db, study) == (
+            "find",
+            "whole: ORTHANC counts 3 instances, asked twice; all are here",
+        )
         assert seen(db, study.uid).study.revision == 1
