@@ -159,6 +159,15 @@ class ListenerSettings(Branch):
     connections_per_address_max: int = Field(
         32, ge=1, le=20000, description="Open connections of one address."
     )
+    associations_per_ae_max: int = Field(
+        32, ge=2, le=20000, description="Associations of one AE title, from all its addresses together."
+    )
+    connections_per_second: float = Field(
+        100.0,
+        gt=0,
+        le=10000,
+        description="New connections of one address per second, after a burst of 2 s; more of them wait.",
+    )
     unusual_associations_max: int = Field(
         8,
         ge=0,

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Mapping
 from enum import Enum, auto
 
-from config import kill_points
+from config import guards_off, kill_points
 from db.spool import SpoolFailed
 from listener.admission import OUT_OF_RESOURCES, Refusal
 from listener.dimse import DimseReader, EchoRequest, Fragment, StoreRequest, echo_response, store_response
@@ -125,7 +125,7 @@ class Connection:
         progressed = self.is_paused = False
         replies = 0
         while self.stage is Stage.SERVING:
-            if replies >= OUTPUT_BYTES_MAX:
+            if replies >= OUTPUT_BYTES_MAX and guards_off.is_on("back-pressure"):
                 self.is_paused = True
                 break
             event = reader.next_event()

@@ -7,6 +7,7 @@ and must come before its dataset, on the same presentation context.
 import struct
 from typing import NamedTuple
 
+from config import guards_off
 from listener.pdu import ABORT_INVALID, ABORT_UNEXPECTED, Pdv, PeerError, command_pdu
 
 COMMAND_BYTES_MAX = 4096
@@ -74,7 +75,8 @@ class DimseReader:
             raise PeerError("a dataset without its request", abort_reason=ABORT_UNEXPECTED)
         self._fragments += 1
         self._bytes += len(data)
-        if self._fragments > FREE_FRAGMENTS + self._bytes // FRAGMENT_BYTES_MEAN:
+        in_crumbs = self._fragments > FREE_FRAGMENTS + self._bytes // FRAGMENT_BYTES_MEAN
+        if in_crumbs and guards_off.is_on("fragment-mean"):
             # Crumbs cost more than they carry: 1-byte fragments are an attack, no device sends them.
             raise PeerError(f"a dataset in crumbs of under {FRAGMENT_BYTES_MEAN} bytes")
         if is_last:
@@ -86,7 +88,7 @@ class DimseReader:
             raise PeerError("a command inside a dataset", abort_reason=ABORT_UNEXPECTED)
         if self._command and context_id != self._context_id:
             raise PeerError("a command on two presentation contexts", abort_reason=ABORT_UNEXPECTED)
-        if len(self._command) + len(data) > COMMAND_BYTES_MAX:
+        if len(self._command) + len(data) > COMMAND_BYTES_MAX and guards_off.is_on("command-cap"):
             raise PeerError(
                 f"a command set of more than {COMMAND_BYTES_MAX} bytes", abort_reason=ABORT_INVALID
             )
@@ -94,7 +96,7 @@ class DimseReader:
         self._command += data
         if not is_last:
             self._fragments += 1
-            if self._fragments > FREE_FRAGMENTS:
+            if self._fragments > FREE_FRAGMENTS and guards_off.is_on("command-cap"):
                 raise PeerError("a command set in crumbs")
             return None
         self._fragments = 0

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
+from config import guards_off
 from db.spool import Run, SpoolFull, SpoolWriter
 from listener.admission import (
     IDENTITY,
@@ -107,12 +108,12 @@ class Incoming:
             if self.size > 2 * self._intake.instance_bytes_max:
                 raise PeerError("a refused dataset does not end")
             return
-        if self.size > self._intake.instance_bytes_max:
+        if self.size > self._intake.instance_bytes_max and guards_off.is_on("instance-cap"):
             gib = self._intake.instance_bytes_max / (1 << 30)
             self._refuse(Refusal(OUT_OF_RESOURCES, f"larger than listener.instance_gib_max, {gib:g} GiB"))
             return
         self._scan.feed(data)
-        if self._scan.fault is not None:
+        if self._scan.fault is not None and guards_off.is_on("dataset-walk"):
             self._refuse(judge(self._scan, sop_class=b"", sop_instance=b""))
             return
         self._fragments.append(data)
@@ -127,7 +128,8 @@ class Incoming:
         """
         if self._run is None:
             crowded = self._intake.buffered_bytes > self._intake.buffered_bytes_max
-            if self._gathered <= self._intake.spool.inline_bytes_max and not crowded:
+            small = self._gathered <= self._intake.spool.inline_bytes_max and not crowded
+            if small or not guards_off.is_on("stream-to-disk"):
                 return not self._fragments
         if self._fragments:
             try:

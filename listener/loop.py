@@ -12,13 +12,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from config import kill_points
+from config import guards_off, kill_points
 from config.logs import logger
 from db.records import Mark
 from db.spool import SpoolFailed
 from listener.admission import OUT_OF_RESOURCES, Refusal, plain_address, remedy_of
 from listener.connection import Connection, Stage
-from listener.guard import Census, Limits
+from listener.guard import Census, Limits, Shortage
+from listener.half_made import HalfMade
 from listener.intake import Intake, Sender
 from listener.negotiate import Accepted, Negotiator, Rejected
 from listener.pdu import REJECT_LIMIT, PeerError, abort_pdu, ae_titles, reject_pdu, request_size
@@ -31,9 +32,20 @@ REST_SECONDS = 1.0
 REPORTS_PER_SWEEP = 50
 SEND_BUFFER_BYTES = 64 << 10  # our answers are short; a peer that reads none may not make us keep many
 STALLING_MAX = 1024  # addresses remembered
+HELD_SECONDS = 0.02  # between two looks at who waits for its turn
 
 _READ = select.EPOLLIN | select.EPOLLRDHUP
+# Edge-triggered: each new part of a request wakes us once; it is only peeked at.
+_REQUEST = _READ | select.EPOLLET
+_HELD = select.EPOLLRDHUP | select.EPOLLET
 _GONE = select.EPOLLHUP | select.EPOLLERR
+_LEFT = _GONE | select.EPOLLRDHUP
+
+_REMEDIES: dict[Shortage, str] = {
+    "of the address": "Raise listener.connections_per_address_max if so many associations are wanted.",
+    "of the AE title": "Raise listener.associations_per_ae_max if so many associations are wanted.",
+    "in all": "Raise listener.connections_max if so many associations are wanted.",
+}
 
 Adopt = Callable[[socket.socket, Sender], bool]
 
@@ -80,8 +92,8 @@ class Loop:
         self.submissions = Submissions(self.wake)
         self._watched: dict[int, Callable[[], None]] = {self._wakeup: self._woken}
         self._connections: dict[int, Connection] = {}
-        self._half_made: dict[str, dict[Connection, None]] = {}
-        self._census = Census()
+        self._half_made = HalfMade(limits.per_address_per_second)
+        self._census = Census(intake.admission.ae_titles)
         self._stalling: dict[str, None] = {}
         self._ready: dict[Connection, None] = {}  # to be flushed at the end of the turn
         self._paused: dict[Connection, None] = {}
@@ -111,11 +123,15 @@ class Loop:
         """Read once, commit once, answer. Raises `SpoolFailed` after every waiting peer was told."""
         if self._paused or self.submissions.are_waiting:
             timeout_seconds = 0.0
+        elif self._half_made.are_held:
+            timeout_seconds = min(timeout_seconds, HELD_SECONDS)
         try:
             events = self._poll.poll(timeout_seconds)
             now = time.monotonic()
             for fd, event in events:
                 self._handle(fd, event, now)
+            for connection in self._half_made.due(now):
+                self._poll.modify(connection.sock, _REQUEST)
             paused, self._paused = self._paused, {}
             for connection in paused:
                 self._guarded(connection, now, lambda c: c.process(self._intake, now))
@@ -154,7 +170,9 @@ class Loop:
         if connection is not None:
             if connection.pace.accepted_at == now:
                 return  # the event is of a connection closed in this turn, whose descriptor this one got
-            if event & _GONE:
+            if connection.stage is Stage.REQUESTING and event & _LEFT and not guards_off.is_on("hang-up"):
+                return
+            if event & _GONE or self._half_made.is_held(connection):
                 self._close(connection)
             elif connection.stage is Stage.REQUESTING:
                 self._guarded(connection, now, lambda c: self._request(c, event, now))
@@ -219,6 +237,9 @@ class Loop:
                 sock.close()
                 continue
             if verdict != "admit":
+                if not guards_off.is_on("eviction"):
+                    sock.close()
+                    continue
                 self._evict(address if verdict == "evict-own" else None)
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -226,16 +247,13 @@ class Loop:
             connection = Connection(sock, address, now)
             self._census.arrived(address)
             self._connections[sock.fileno()] = connection
-            self._half_made.setdefault(address, {})[connection] = None
-            # Edge-triggered: each new part of a request wakes us once; it is only peeked at.
-            self._poll.register(sock, _READ | select.EPOLLET)
+            self._poll.register(sock, _REQUEST if self._half_made.add(connection, now) else _HELD)
 
     def _evict(self, address: str | None) -> None:
         """Close the oldest half-made connection of an address, or of the one that has most."""
-        if address is None and self._half_made:
-            address = max(self._half_made, key=lambda a: len(self._half_made[a]))
-        if address is not None and address in self._half_made:
-            self._close(next(iter(self._half_made[address])))
+        connection = self._half_made.oldest(address)
+        if connection is not None:
+            self._close(connection)
 
     def _request(self, connection: Connection, event: int, now: float) -> None:
         """Peek at the association request; answer when it is whole."""
@@ -260,12 +278,16 @@ class Loop:
         if rejection is not None:
             self._reject(connection, size, sender, rejection.answer, rejection.reason, rejection.remedy, now)
             return
-        if not self._census.may_establish(connection.address, self._limits):
-            reason = f"more than {self._limits.per_address_max} associations from one address"
-            remedy = "Raise listener.connections_per_address_max if that is wanted."
-            self._reject(connection, size, sender, REJECT_LIMIT, reason, remedy, now)
+        shortage = self._census.shortage(connection.address, calling_ae, self._limits)
+        if shortage is not None:
+            reason = f"all places {shortage} are taken"
+            self._reject(connection, size, sender, REJECT_LIMIT, reason, _REMEDIES[shortage], now)
             return
-        answer = self._negotiator.answer(request)
+        began = time.thread_time()
+        try:
+            answer = self._negotiator.answer(request)
+        finally:
+            self._half_made.charge(connection, time.thread_time() - began, now)
         if isinstance(answer, Accepted):
             self._serve(connection, size, sender, answer, now)
         elif isinstance(answer, Rejected):
@@ -277,8 +299,8 @@ class Loop:
         connection.sock.recv(size)
         connection.acknowledges_at_once = connection.address in self._stalling
         connection.serve(sender, answer.contexts, answer.answer, pdu_bytes_max=self._pdu_bytes_max, now=now)
-        self._census.accepted(connection.address)
-        self._no_longer_half_made(connection)
+        self._census.accepted(connection.address, sender.calling_ae)
+        self._half_made.remove(connection)
         self._poll.modify(connection.sock, _READ)
         if answer.refused:
             # One line, not one per class: many senders propose everything they know and send little of it.
@@ -292,8 +314,8 @@ class Loop:
         sock.setblocking(True)
         if self._adopt(sock, sender):
             del self._connections[fd]
-            self._no_longer_half_made(connection)
-            self._census.left(connection.address, was_established=False)
+            self._half_made.remove(connection)
+            self._census.left(connection.address, None)
             return
         sock.setblocking(False)
         self._poll.register(sock, _READ)
@@ -368,6 +390,8 @@ class Loop:
                     self._poll.modify(connection.sock, _READ)
                 elif not done and connection not in self._waiting_to_write:
                     # Back-pressure: who does not read its answers is not read either.
+                    if not guards_off.is_on("back-pressure"):
+                        continue
                     self._waiting_to_write.add(connection)
                     self._poll.modify(connection.sock, select.EPOLLOUT)
             except OSError:
@@ -375,6 +399,7 @@ class Loop:
 
     def _sweep(self, now: float) -> None:
         self._told = 0
+        self._half_made.forget(now)
         for connection in list(self._connections.values()):
             late = connection.pace.overdue(now, self._limits)
             if late is not None:
@@ -392,12 +417,6 @@ class Loop:
                     connection.rest()
         self._flush_ready(now)
 
-    def _no_longer_half_made(self, connection: Connection) -> None:
-        half_made = self._half_made[connection.address]
-        del half_made[connection]
-        if not half_made:
-            del self._half_made[connection.address]
-
     def _close(self, connection: Connection) -> None:
         fd = connection.sock.fileno()
         if fd < 0:
@@ -407,10 +426,11 @@ class Loop:
         self._ready.pop(connection, None)
         self._paused.pop(connection, None)
         self._waiting_to_write.discard(connection)
-        was_established = connection.pace.is_established
-        self._census.left(connection.address, was_established=was_established)
-        if not was_established:
-            self._no_longer_half_made(connection)
+        if connection.pace.is_established:
+            self._census.left(connection.address, connection.sender.calling_ae)
+        else:
+            self._census.left(connection.address, None)
+            self._half_made.remove(connection)
         connection.sock.close()
 
     def submit(self, submission: Submission) -> bool:

@@ -40,6 +40,7 @@ from listener.pdu import (
 )
 
 CACHED_MAX = 256
+NAMED_SYNTAXES_MAX = 8  # in the line that says what was refused
 APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"  # PS3.7 annex A.2.1
 RESPONSE_BYTES_MAX = 512  # of any PDU we send on a plain association
 _PLAIN_USER_ITEMS = frozenset((0x51, 0x52, 0x55))  # maximum length, implementation UID, version name
@@ -123,11 +124,12 @@ class Negotiator:
 
         Of the two native ones it is the explicit one, in which private elements keep their VR.
         """
-        context = build_context(proposed.abstract_syntax, list(proposed.transfer_syntaxes))
-        context.context_id = proposed.context_id
         known = [syntax for syntax in proposed.transfer_syntaxes if syntax in TRANSFER_SYNTAXES]
         if known[:1] == [IMPLICIT_VR_LITTLE_ENDIAN] and EXPLICIT_VR_LITTLE_ENDIAN in known:
             known = [EXPLICIT_VR_LITTLE_ENDIAN]
+        # Syntaxes nobody knows are not looked at further: a request of 64 KiB may name thousands of them.
+        context = build_context(proposed.abstract_syntax, known or list(proposed.transfer_syntaxes[:1]))
+        context.context_id = proposed.context_id
         ours = self._supported.get(proposed.abstract_syntax)
         wanted = [syntax for syntax in known if ours and syntax in ours.transfer_syntax]
         supported = (
@@ -182,6 +184,8 @@ def _refused(request: AssociateRequest, accepted: Mapping[int, AcceptedContext])
             continue
         name = name_of(context.abstract_syntax)
         if context.abstract_syntax in STORAGE_CLASSES:
-            name += " in " + ", ".join(name_of(syntax) for syntax in context.transfer_syntaxes)
+            syntaxes = [name_of(syntax) for syntax in context.transfer_syntaxes[:NAMED_SYNTAXES_MAX]]
+            more = ["others"] if len(context.transfer_syntaxes) > NAMED_SYNTAXES_MAX else []
+            name += " in " + ", ".join(syntaxes + more)
         names.append(name)
     return tuple(dict.fromkeys(names))

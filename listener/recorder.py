@@ -38,7 +38,7 @@ GATHER_SECONDS = 0.05  # let a burst become one transaction
 RETIRED_SECONDS = 30.0
 REFUSALS_MAX = 500  # kept while the database is away
 TROUBLE_SECONDS = (0.2, 5.0)  # first and longest wait while the database is away
-STOP_SECONDS = 5.0
+STOP_SECONDS = 2.0  # less than the receiver waits for this process
 
 
 class Recorder:

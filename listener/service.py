@@ -19,13 +19,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 
+from config import guards_off
 from config.errors import PrereadError
 from config.loading import load_settings
 from config.logs import configure, logger
 from config.settings import ListenerSettings, Settings
 from db.spool import SpoolFailed, SpoolWriter
 from listener.admission import Admission
-from listener.guard import Limits
+from listener.guard import Limits, reserved_per_ae
 from listener.intake import Intake
 from listener.loop import BACKLOG, Loop
 from listener.negotiate import Negotiator
@@ -36,10 +37,12 @@ SEGMENTS_AHEAD = 3
 BUFFERED_BYTES_MAX = 256 << 20
 TURN_SECONDS = 0.25
 DRAIN_SECONDS = 5.0
-RECORDER_SECONDS = 6.0  # for the recorder to apply the rest
+UNUSUAL_SECONDS = 1.0
+RECORDER_SECONDS = 3.0  # for the recorder to apply the rest; a stop takes less than 10 s in all
 RESTART_SECONDS = (0.5, 30.0)  # first and longest wait before the recorder is started again
 RESOLVE_SECONDS = 60.0
 _OWN_DESCRIPTORS = 256
+_ENDLESS = 1 << 30  # the limit of a guard that a test switched off
 
 
 def run_listener(settings: Settings, *, ready: Callable[[int], None] | None = None) -> int:
@@ -54,6 +57,8 @@ def run_listener(settings: Settings, *, ready: Callable[[int], None] | None = No
     PrereadError
         The port is taken, or the spool is locked or damaged.
     """
+    for guard in guards_off.switched_off():
+        logger("listener").warning("a guard is off: this node may receive nothing but a test", guard=guard)
     _raise_descriptor_limit(settings.listener.connections_max)
     link = ReceiverEnd()
     spool = SpoolWriter(
@@ -90,7 +95,7 @@ def _serve(
         listening,
         intake=intake,
         negotiator=Negotiator(pdu_bytes_max=listener.pdu_bytes),
-        limits=_limits(listener),
+        limits=_limits(settings),
         pdu_bytes_max=listener.pdu_bytes,
         adopt=unusual.adopt,
         report=link.report,
@@ -114,7 +119,7 @@ def _serve(
                 recorder.tend()
             _drain(loop)
         finally:
-            unusual.close(1.0)
+            unusual.close(UNUSUAL_SECONDS)
             loop.close()
             recorder.stop()
     logger("listener").info("stopped")
@@ -256,13 +261,19 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def _limits(listener: ListenerSettings) -> Limits:
+def _limits(settings: Settings) -> Limits:
+    listener, is_on = settings.listener, guards_off.is_on
+    ae_titles = len({peer.ae_title for peer in settings.peers})
+    reserved = reserved_per_ae(ae_titles, listener.connections_max)
     return Limits(
         connections_max=listener.connections_max,
-        per_address_max=listener.connections_per_address_max,
-        request_seconds=listener.request_seconds,
+        per_address_max=listener.connections_per_address_max if is_on("address-cap") else _ENDLESS,
+        per_ae_max=listener.associations_per_ae_max if is_on("ae-cap") else _ENDLESS,
+        reserved_per_ae=reserved if is_on("reserved-places") else 0,
+        per_address_per_second=listener.connections_per_second if is_on("connection-rate") else _ENDLESS,
+        request_seconds=listener.request_seconds if is_on("request-deadline") else _ENDLESS,
         idle_seconds=listener.idle_seconds,
-        stall_seconds=listener.stall_seconds,
+        stall_seconds=listener.stall_seconds if is_on("stall-deadline") else _ENDLESS,
     )
 
 

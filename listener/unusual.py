@@ -2,7 +2,8 @@
 
 A socket comes here untouched, its A-ASSOCIATE-RQ still unread; the caller's admission is done. Instances take
 the same durable way as all others: they are submitted to the loop and answered after its commit; notices of
-what was done or is available (`listener.notices`) take it, too. The guard
+what was done or is available (`listener.notices`) take it, too. What all of them together hold in memory is
+bounded, and who has all places but one does not get the last. The guard
 below is the one seam over pynetdicom's private parts; tests/contract holds pynetdicom to what it relies on.
 """
 
@@ -10,6 +11,7 @@ import select
 import socket
 import threading
 import time
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from io import BytesIO
@@ -22,6 +24,7 @@ from pynetdicom._globals import MODE_ACCEPTOR
 from pynetdicom.association import Association
 from pynetdicom.transport import AddressInformation, AssociationSocket
 
+from config import guards_off
 from config.identity import IMPLEMENTATION_UID, IMPLEMENTATION_VERSION
 from config.logs import logger
 from listener.admission import NOT_AUTHORIZED, OUT_OF_RESOURCES, SUCCESS, Refusal, remedy_of
@@ -39,8 +42,9 @@ from listener.notices import (
 )
 from listener.submissions import Submission, SubmittedInstance, SubmittedNotice
 
-# pynetdicom keeps a message in memory: larger instances need a plain association, which streams.
-MESSAGE_BYTES_MAX = 256 << 20
+# pynetdicom keeps a message in memory: larger instances need a plain association, which streams. The bound is
+# for all unusual associations together.
+HELD_BYTES_MAX = 256 << 20
 RECEIVE_BYTES = 64 << 10
 COMMIT_SECONDS_MAX = 60.0
 RESOURCE_LIMITATION = 0x0213  # PS3.7 annex C: what A700 is to a C-STORE
@@ -58,17 +62,33 @@ class UnusualLimits:
 
 
 class _GuardedSocket(AssociationSocket):
-    """pynetdicom's socket with a bound on each PDU, on each message, and on the time of each."""
+    """pynetdicom's socket with a bound on each PDU, on what is held in memory, and on the time of each PDU.
 
-    def __init__(self, assoc: Association, client_socket: socket.socket, limits: UnusualLimits) -> None:
+    Parameters
+    ----------
+    held_bytes : what all unusual associations hold in memory now
+    """
+
+    def __init__(
+        self,
+        assoc: Association,
+        client_socket: socket.socket,
+        limits: UnusualLimits,
+        held_bytes: Callable[[], int],
+    ) -> None:
         super().__init__(assoc, client_socket=client_socket)
-        self._limits, self._client = limits, client_socket
-        self.message_bytes = 0
+        self._limits, self._client, self._held_bytes = limits, client_socket, held_bytes
+        self._messages = assoc.dimse.msg_queue
+        self.message_bytes = 0  # read since a message was served
 
     @property
     def ready(self) -> bool:
-        """Whether something can be read; by poll, since select ends at descriptor 1024."""
-        if self.socket is None or not self._is_connected:
+        """Whether something can be read; by poll, since select ends at descriptor 1024.
+
+        While a whole message waits to be served nothing more is read, or a peer that sends on without
+        waiting for our answers would fill the memory.
+        """
+        if self.socket is None or not self._is_connected or not self._messages.empty():
             return False
         poll = select.poll()
         try:
@@ -81,7 +101,8 @@ class _GuardedSocket(AssociationSocket):
     def recv(self, nr_bytes: int) -> bytearray:
         """`nr_bytes` or fewer at the end; OSError when a bound is broken, which ends the association."""
         self.message_bytes += nr_bytes
-        if nr_bytes > self._limits.pdu_bytes_max or self.message_bytes > MESSAGE_BYTES_MAX:
+        full = self._held_bytes() > HELD_BYTES_MAX and guards_off.is_on("unusual-bytes")
+        if nr_bytes > self._limits.pdu_bytes_max or full:
             raise ConnectionAbortedError("the peer exceeds a bound of this node")
         ends_at = time.monotonic() + self._limits.stall_seconds
         received = bytearray()
@@ -100,9 +121,16 @@ class _GuardedSocket(AssociationSocket):
 class _AdoptedAssociation(Association):
     """An acceptor on a socket that somebody else accepted."""
 
-    def __init__(self, ae: AE, sock: socket.socket, limits: UnusualLimits, sender: Sender) -> None:
+    def __init__(
+        self,
+        ae: AE,
+        sock: socket.socket,
+        limits: UnusualLimits,
+        sender: Sender,
+        held_bytes: Callable[[], int],
+    ) -> None:
         super().__init__(ae, MODE_ACCEPTOR)
-        self.guarded = _GuardedSocket(self, sock, limits)
+        self.guarded = _GuardedSocket(self, sock, limits, held_bytes)
         self.sender = sender
         self.set_socket(self.guarded)
         self.dul.daemon = True  # a thread of a peer must not keep the process alive
@@ -120,6 +148,7 @@ class _AdoptedAssociation(Association):
             super().run_reactor()
         finally:
             self.guarded.close()
+            self.guarded.message_bytes = 0
 
 
 class UnusualAssociations:
@@ -147,9 +176,11 @@ class UnusualAssociations:
         """Serve a socket whose request waits unread; False when all places are taken."""
         with self._lock:
             self._live = [association for association in self._live if association.is_alive()]
-            if len(self._live) >= self._limits.associations_max:
+            of_address = [each for each in self._live if each.sender.address == sender.address]
+            share = max(1, self._limits.associations_max // 2)
+            if len(self._live) >= self._limits.associations_max or len(of_address) >= share:
                 return False
-            association = _AdoptedAssociation(self._ae, sock, self._limits, sender)
+            association = _AdoptedAssociation(self._ae, sock, self._limits, sender, self._held_bytes)
             association.bind(evt.EVT_C_ECHO, self._echo, [association])
             association.bind(evt.EVT_C_STORE, self._store, [association])
             association.bind(evt.EVT_N_CREATE, self._created, [association])
@@ -170,12 +201,14 @@ class UnusualAssociations:
         for association in live:
             association.join(max(0.0, ends_at - time.monotonic()))
 
+    def _held_bytes(self) -> int:
+        return sum(each.guarded.message_bytes for each in tuple(self._live))
+
     def _echo(self, _: evt.Event, association: _AdoptedAssociation) -> int:
         association.guarded.message_bytes = 0
         return SUCCESS
 
     def _store(self, event: evt.Event, association: _AdoptedAssociation) -> Dataset:
-        association.guarded.message_bytes = 0
         request: Any = event.request
         dataset: BytesIO = request.DataSet
         announced = Announced(
@@ -189,6 +222,7 @@ class UnusualAssociations:
         if refusal is not None and self._loop is not None:
             reason = f"instance refused with {refusal.status:04X}: {refusal.comment}"
             self._loop.tell(association.sender, reason, remedy_of(refusal))
+        association.guarded.message_bytes = 0
         return _status(refusal)
 
     def _created(self, event: evt.Event, association: _AdoptedAssociation) -> tuple[Dataset, Dataset | None]:

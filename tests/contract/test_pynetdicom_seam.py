@@ -4,6 +4,7 @@ import inspect
 
 from pynetdicom._globals import MODE_ACCEPTOR
 from pynetdicom.association import Association
+from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.presentation import build_context, negotiate_as_acceptor
 from pynetdicom.transport import AssociationSocket
@@ -21,6 +22,12 @@ def test_socket_has_the_parts_that_are_overridden_or_used() -> None:
     source = inspect.getsource(AssociationSocket)
     for part in ("self._is_connected", "event_queue", '"Evt17"', "client_socket"):
         assert part in source, part
+
+
+def test_whole_message_waits_in_a_queue_that_can_be_asked() -> None:
+    assert "self.msg_queue.put((context_id" in inspect.getsource(DIMSEServiceProvider.receive_primitive)
+    assert "self.dimse.get_msg(block=False)" in inspect.getsource(Association._run_reactor)
+    assert "self.socket.ready" in inspect.getsource(DULServiceProvider._is_transport_event)
 
 
 def test_association_runs_its_reactor_in_a_method_that_can_be_wrapped() -> None:

@@ -74,6 +74,16 @@ def test_other_classes_and_syntaxes_are_refused_by_name(negotiator: Negotiator) 
     )
 
 
+def test_syntaxes_that_nobody_knows_are_refused_and_named_in_part(negotiator: Negotiator) -> None:
+    unknown = [f"1.2.3.{n}" for n in range(60)]
+    answer = accepted(negotiator, context(1, CT, *unknown) + context(3, VERIFICATION, *unknown, IMPLICIT))
+    assert list(answer.contexts) == [3]
+    assert answer.contexts[3].transfer_syntax == IMPLICIT
+    (said,) = answer.refused
+    assert said.startswith("CT Image Storage in 1.2.3.0, 1.2.3.1")
+    assert said.endswith("1.2.3.7, others")
+
+
 def test_class_that_is_taken_in_another_context_is_not_refused(negotiator: Negotiator) -> None:
     answer = accepted(negotiator, context(1, CT, DEFLATED) + context(3, CT, EXPLICIT))
     assert answer.refused == ()
