@@ -19,6 +19,19 @@ from db.tables import METADATA
 _START_SECONDS = 60.0
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The option that runs what is too long for CI."""
+    parser.addoption("--long", action="store_true", help="attacks in full size, and tests marked long")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Without that option the long ones are skipped."""
+    if not config.getoption("--long"):
+        for item in items:
+            if item.get_closest_marker("long"):
+                item.add_marker(pytest.mark.skip(reason="needs --long"))
+
+
 def _postgres_binaries() -> Path:
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[4]))
     if found:

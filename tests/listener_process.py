@@ -58,6 +58,7 @@ class ListenerProcess:
     database_url: str | None = None
     peers: tuple[Mapping[str, Any], ...] = LOCAL_PEERS
     listener: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
     kill_point: str | None = None
     port: int = 0
     process: subprocess.Popen[bytes] | None = None
@@ -89,6 +90,7 @@ class ListenerProcess:
         config = self.folder / "preread.yaml"
         config.write_text(yaml.safe_dump(self._settings()))
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PREREAD_")}
+        environment |= self.environment
         if self.kill_point:
             environment["PREREAD_KILL_POINT"] = self.kill_point
         reading, writing = os.pipe()
