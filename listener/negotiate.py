@@ -110,14 +110,17 @@ class Negotiator:
             return Unusual()
         try:
             results = [self._result(context) for context in request.contexts]
-        except ValueError:  # pynetdicom's view of a UID
-            raise PeerError("a UID in an association request is none", abort_reason=ABORT_INVALID) from None
+            answer = self._encode(request, results)
+        except ValueError:  # pynetdicom's view of a UID or of an AE title
+            raise PeerError(
+                "a UID or AE title in an association request is none", abort_reason=ABORT_INVALID
+            ) from None
         accepted = {
             context.context_id: AcceptedContext(str(context.abstract_syntax), str(context.transfer_syntax[0]))
             for context in results
             if context.result == 0 and context.context_id is not None
         }
-        return Accepted(self._encode(request, results), accepted, _refused(request, accepted))
+        return Accepted(answer, accepted, _refused(request, accepted))
 
     def _result(self, proposed: ProposedContext) -> PresentationContext:
         """Accept the peer's first transfer syntax that we know: most likely how the object is kept there.

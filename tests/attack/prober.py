@@ -23,7 +23,7 @@ _START_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Probe:
-    """One visit, in times of the monotonic clock, which all processes share; `fault` is empty if it went well."""
+    """One visit, in times of the monotonic clock, which processes share; `fault` is empty if it went well."""
 
     began_at: float
     ended_at: float

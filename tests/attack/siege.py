@@ -1,4 +1,4 @@
-"""One attack on a listener and its judgement: the prober was served, what the attack aimed at stayed bounded."""
+"""One attack on a listener and its judgement: the prober was served, what was aimed at stayed bounded."""
 
 import time
 from collections.abc import Callable
