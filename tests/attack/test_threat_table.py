@@ -13,6 +13,7 @@ that guard holds. There are none
 - for kill -9: `tests/integration/test_listener_kill_points.py` is that row.
 """
 
+import resource
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +79,14 @@ THREATS = (
 )
 # Takes half a gibibyte, and a quarter of that in the listener.
 LONG_THREATS = (Threat(connections.unusual_bytes, (("unusual-bytes", "memory"),), memory_mib=2 * 256),)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _room_for_the_attackers_sockets() -> Iterator[None]:
+    former = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(former[1], 8192), former[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, former)
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import socket
 import struct
 import time
+from collections import deque
 from contextlib import suppress
 
 from dicom_peer import (
@@ -133,13 +134,15 @@ def costly_negotiations(siege: Siege) -> None:
     """Whole requests of 60 KiB, each different: what an answer costs counts against its address."""
     syntaxes = [f"1.2.3.{n}" for n in range(40)]
     contexts = b"".join(context(2 * n + 1, f"1.2.4.{n}", *syntaxes) for n in range(100))
-    number = 0
+    number, peers = 0, deque[Peer](maxlen=ADDRESS_CAP)
     while not siege.over():
         number += 1
+        version = item(0x55, b"%d" % number)
+        request = associate_request(calling=ATTACKERS[0], contexts=contexts, user_items=version)
+        if len(peers) == ADDRESS_CAP:
+            peers[0].close()
         with suppress(ConnectionError, TimeoutError):
-            version = item(0x55, b"%d" % number)
-            request = associate_request(calling=ATTACKERS[0], contexts=contexts, user_items=version)
-            siege.peer(timeout=0.2).send(request)
+            peers.append(siege.peer(timeout=0.2).send(request))
 
 
 def never_reads(siege: Siege) -> None:
