@@ -40,10 +40,11 @@ def store_start() -> bytes:
 
 
 def request_of_4_gib(siege: Siege) -> None:
-    """Refused by its header; what still comes is not kept."""
-    peer = siege.peer().send(pdu(1, b"", length=0xFFFFFFFF))
-    siege.aborted(peer)
-    siege.pumped(peer, bytes(MIB), mib=32)
+    """Refused by its header, as is one of 1 MiB; what still comes is not kept."""
+    for length in (0xFFFFFFFF, MIB):
+        peer = siege.peer().send(pdu(1, b"", length=length))
+        siege.aborted(peer)
+        siege.pumped(peer, bytes(MIB), mib=32)
 
 
 def data_of_4_gib(siege: Siege) -> None:
