@@ -177,7 +177,7 @@ class UnusualAssociations:
         with self._lock:
             self._live = [association for association in self._live if association.is_alive()]
             of_address = [each for each in self._live if each.sender.address == sender.address]
-            share = max(1, self._limits.associations_max // 2)
+            share = max(1, self._limits.associations_max - 1)
             if len(self._live) >= self._limits.associations_max or len(of_address) >= share:
                 return False
             association = _AdoptedAssociation(self._ae, sock, self._limits, sender, self._held_bytes)

@@ -213,7 +213,7 @@ def test_unusual_proposals_store_by_the_same_durable_way(
 def test_unusual_associations_are_bounded(tmp_path: Path) -> None:
     request = associate_request(user_items=item(0x53, b"\0\1\0\1"))
     with ListenerProcess(tmp_path, listener={"unusual_associations_max": 2}) as node:
-        held = [Peer(node.port).associate(request) for _ in range(2)]
+        held = [Peer(node.port, source=f"127.0.0.{n}").associate(request) for n in (3, 4)]
         with pytest.raises(Refused) as refused:
             Peer(node.port).associate(request)
         assert refused.value.pdu[:1] == b"\x03"
