@@ -144,6 +144,10 @@ class ConnectionRate:
         tokens = self._left(address, now) - seconds / COST_SECONDS
         self._tokens[address] = (max(-self._burst, tokens), now)
 
+    def owes(self, address: str, now: float) -> bool:
+        """Whether its connections cost more than it may ask for."""
+        return self._left(address, now) < 0.0
+
     def forget(self, now: float) -> None:
         """Keep nothing of an address that was quiet long enough."""
         quiet = [address for address in self._tokens if self._left(address, now) >= self._burst]

@@ -35,6 +35,13 @@ class HalfMade:
         """It took so much processor time to answer; its address waits the longer for its next ones."""
         self._rate.charge(connection.address, seconds, now)
 
+    def holds_back(self, connection: Connection, now: float) -> bool:
+        """Whether its request must wait for what others of its address cost; it is held then."""
+        if not self._rate.owes(connection.address, now):
+            return False
+        self._held.setdefault(connection.address, {})[connection] = None
+        return True
+
     def remove(self, connection: Connection) -> None:
         """It is gone, or not half-made any more."""
         _remove(self._all, connection)

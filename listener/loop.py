@@ -269,6 +269,9 @@ class Loop:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size or 6)
             return
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+        if self._half_made.holds_back(connection, now):
+            self._poll.modify(sock, _HELD)
+            return
         request = sock.recv(size, socket.MSG_PEEK)
         called_ae, calling_ae = ae_titles(request)
         sender = Sender(calling_ae, called_ae, connection.address)

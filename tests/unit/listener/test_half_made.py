@@ -65,6 +65,22 @@ def test_costly_one_makes_its_address_wait(of_a: list[Connection]) -> None:
     assert not half_made.add(of_a[1], 1.5)
 
 
+def test_request_that_was_read_waits_for_what_its_address_owes(
+    of_a: list[Connection], of_b: list[Connection]
+) -> None:
+    half_made = HalfMade(PER_SECOND)
+    for each in (*of_a[:2], of_b[0]):
+        assert half_made.add(each, 0.0)
+        assert not half_made.holds_back(each, 0.0)
+    half_made.charge(of_a[0], 1.0, 0.0)
+    assert half_made.holds_back(of_a[1], 0.0)
+    assert half_made.is_held(of_a[1])
+    assert not half_made.holds_back(of_b[0], 0.0)
+    assert half_made.due(1.0) == []
+    assert half_made.due(10.0) == [of_a[1]]
+    assert not half_made.holds_back(of_a[1], 10.0)
+
+
 def test_oldest_is_of_the_address_that_has_most(of_a: list[Connection], of_b: list[Connection]) -> None:
     half_made = HalfMade(PER_SECOND)
     assert half_made.oldest(None) is None
