@@ -16,6 +16,7 @@ UID_LENGTH_MAX = 64
 PRODUCT = "preread"
 MANUFACTURER = "preread"
 IMPLEMENTATION_UID = _UUID_ARC_PREFIX + "0" * (_UUID_ARC_DIGITS - 11) + "1"
+UPLOAD_AE = "UPLOAD"  # stands for the page where an image has its sender's AE title
 RESEARCH_SENTENCE = "Research use. Not verified by a physician."
 
 try:

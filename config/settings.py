@@ -11,6 +11,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from config.identity import UPLOAD_AE
+from config.tokens import is_token_hash
+
 AE_TITLE_LENGTH_MAX = 16  # PS3.5 6.2, VR AE
 
 
@@ -79,6 +82,11 @@ class PeerSettings(Branch):
         (), description="Addresses or networks it may call from; empty: only its host."
     )
     may_send: bool = Field(True, description="Whether it may push studies to us.")
+    token_hash: str | None = Field(
+        None,
+        description="Hash of the token that this peer shows when it sends by STOW-RS, made by "
+        "`preread config token`; empty: it may not.",
+    )
     quiet_seconds: float | None = Field(
         None, gt=0, le=86400, description="Quiet period for studies of this peer; empty: the listener's."
     )
@@ -115,6 +123,13 @@ class PeerSettings(Branch):
                 raise ValueError(
                     f"addresses: {item!r} is neither an IP address nor a network (10.1.0.0/16). Correct it."
                 ) from None
+        return value
+
+    @field_validator("token_hash")
+    @classmethod
+    def _hash(cls, value: str | None) -> str | None:
+        if value is not None and not is_token_hash(value):
+            raise ValueError("token_hash is no hash of a token. Make one with `preread config token`.")
         return value
 
 
@@ -183,6 +198,36 @@ class ListenerSettings(Branch):
     reserve_gib: float = Field(
         2.0, ge=0, description="Free disk below which we answer 0xA700 (out of resources)."
     )
+
+
+class StowSettings(Branch):
+    """How studies come in by HTTP (STOW-RS, PS3.18 10.5); only peers with a `token_hash` may send."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on; anything but loopback needs TLS.")
+    port: int | None = Field(None, ge=0, le=65535, description="Port to listen on; empty: no STOW-RS.")
+    certificate: Path | None = Field(
+        None, description="PEM file with the server's certificate and its chain; empty: plain HTTP."
+    )
+    private_key: Path | None = Field(None, description="PEM file with the key of the certificate.")
+    connections_max: int = Field(64, ge=2, le=1024, description="Open connections in all.")
+    requests_max: int = Field(
+        16, ge=1, le=256, description="Requests served at a time; one peer may take half of them."
+    )
+    request_gib_max: float = Field(
+        16.0, gt=0, le=1024, description="Largest request; one instance has listener.instance_gib_max."
+    )
+
+    @model_validator(mode="after")
+    def _no_token_in_the_clear(self) -> "StowSettings":
+        if (self.certificate is None) != (self.private_key is None):
+            raise ValueError("stow.certificate and stow.private_key belong together. Set both or none.")
+        if self.port is not None and self.certificate is None and not _is_loopback(self.host):
+            raise ValueError(
+                f"stow.host {self.host} is reachable from other machines, and tokens and images would cross "
+                "the network in the clear. Set stow.certificate and stow.private_key, or set stow.host to "
+                "127.0.0.1 and put a TLS proxy in front."
+            )
+        return self
 
 
 class WorkerSettings(Branch):
@@ -272,6 +317,14 @@ class WebSettings(Branch):
     port: int = Field(8042, ge=0, le=65535, description="Port of the page.")
     logins: tuple[LoginSettings, ...] = Field((), description="Who may see the page.")
     session_minutes: float = Field(60.0, gt=0, le=1440, description="A login ends after so long without use.")
+    upload: bool = Field(
+        False,
+        description="Whether DICOM files and zips can be dropped on the page; their results go to "
+        "`results.send_to` and are shown on the page.",
+    )
+    upload_gib_max: float = Field(
+        8.0, gt=0, le=1024, description="Largest file or zip uploaded, also when unpacked."
+    )
 
     @model_validator(mode="after")
     def _login_beyond_loopback(self) -> "WebSettings":
@@ -300,6 +353,7 @@ class Settings(Branch):
     )
     database: DatabaseSettings = DatabaseSettings()
     listener: ListenerSettings = ListenerSettings()
+    stow: StowSettings = StowSettings()
     worker: WorkerSettings = WorkerSettings()
     packages: PackageSettings = PackageSettings()
     results: ResultSettings = ResultSettings()
@@ -314,6 +368,11 @@ class Settings(Branch):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"peers: the name {name!r} is used twice. Rename one.")
+        hashes = [peer.token_hash for peer in self.peers if peer.token_hash is not None]
+        if len(set(hashes)) < len(hashes):
+            raise ValueError("peers: two have the same token_hash. Make one for each.")
+        if self.web.upload and any(peer.ae_title == UPLOAD_AE for peer in self.peers):
+            raise ValueError(f"peers: {UPLOAD_AE} is what the page sends as. Rename the peer.")
         targets = [target for peer in self.peers for target in peer.send_to or ()]
         for target in (*targets, *self.results.send_to):
             chosen = next((p for p in self.peers if p.name == target), None)

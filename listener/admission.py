@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from config import guards_off
+from config.identity import UPLOAD_AE
 from config.settings import PeerSettings, Settings
 from listener.dataset_scan import (
     SERIES_INSTANCE_UID,
@@ -24,6 +25,7 @@ from listener.pdu import REJECT_CALLED_AE, REJECT_CALLING_AE
 SUCCESS = 0x0000
 SOP_INSTANCE_INVALID = 0x0117
 SOP_CLASS_NOT_SUPPORTED = 0x0122
+TRANSFER_SYNTAX_NOT_SUPPORTED = 0xC122  # of STOW-RS alone, PS3.18 table I.2-2
 NOT_AUTHORIZED = 0x0124
 OUT_OF_RESOURCES = 0xA700
 DATASET_MISMATCH = 0xA900
@@ -91,6 +93,7 @@ class Admission:
     def __init__(self, settings: Settings, addresses_of_hosts: Mapping[str, Iterable[str]]) -> None:
         self._ae_title = settings.node.ae_title
         self._peers: dict[str, list[_Allowed]] = {}
+        self._takes_uploads = settings.web.upload
         self._may_send: dict[tuple[str, str], bool] = {}
         for peer in settings.peers:
             allowed = _Allowed(peer.name, peer.may_send, _networks(peer, addresses_of_hosts))
@@ -138,6 +141,8 @@ class Admission:
 
     def may_send(self, calling_ae: str, address: str) -> bool:
         """Whether this caller's instances are taken."""
+        if self._takes_uploads and calling_ae == UPLOAD_AE:
+            return True  # no association can have this AE title: no peer may be called so (config.settings)
         known = self._may_send.get((calling_ae, address))
         if known is None:  # remembered, since it is asked for each instance; only associated callers ask
             peer = self._at(self._peers.get(calling_ae, ()), address)

@@ -25,7 +25,6 @@ from listener.negotiate import Accepted, Negotiator, Rejected
 from listener.pdu import REJECT_LIMIT, PeerError, abort_pdu, ae_titles, reject_pdu, request_size
 from listener.submissions import Submission, Submissions
 
-BACKLOG = 1024
 ACCEPTED_PER_TURN = 64
 SWEEP_SECONDS = 0.25
 REST_SECONDS = 1.0
@@ -113,6 +112,11 @@ class Loop:
         """Call `act` in the loop's thread whenever `fd` is readable."""
         self._watched[fd] = act
         self._poll.register(fd, select.EPOLLIN)
+
+    def unwatch(self, fd: int) -> None:
+        """Undo `watch`; before `fd` is closed."""
+        del self._watched[fd]
+        self._poll.unregister(fd)
 
     @property
     def connections(self) -> int:
@@ -360,7 +364,7 @@ class Loop:
             self._close(connection)
 
     def _commit(self) -> None:
-        waits = any(connection.awaits_commit for connection in self._ready)
+        waits = self.submissions.await_commit or any(c.awaits_commit for c in self._ready)
         self._intake.spool.commit()
         if waits:
             kill_points.reached("K4")

@@ -1,18 +1,16 @@
 """Start, supervise and stop the listener: the only place that wires its parts.
 
-Two processes: this one receives (spool, loop, threads for unusual peers) and knows no database; its child
-records and closes studies. When the child dies it is started again and goes on from its mark; receiving is
-not touched. SIGTERM drains: no new connections, messages under way get 5 s, then sync and exit 0.
+This process receives (spool, loop, threads for unusual peers) and knows no database; a child records and
+closes studies, another one speaks HTTP where STOW-RS is on. When a child dies it is started again and goes on
+where it was; receiving is not touched. SIGTERM drains: no new connections, messages under way get 5 s, then
+sync and exit 0.
 """
 
 import gc
 import ipaddress
-import os
 import resource
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -20,17 +18,20 @@ from pathlib import Path
 from types import FrameType
 
 from config import guards_off
-from config.errors import PrereadError
 from config.loading import load_settings
 from config.logs import configure, logger
 from config.settings import ListenerSettings, Settings
 from db.spool import SpoolFailed, SpoolWriter
 from listener.admission import Admission
+from listener.child import ChildProcess
+from listener.door import Door
 from listener.guard import Limits, reserved_per_ae
 from listener.intake import Intake
-from listener.loop import BACKLOG, Loop
+from listener.loop import Loop
 from listener.negotiate import Negotiator
+from listener.ports import listen
 from listener.recorder_link import STORE, ReceiverEnd
+from listener.stow.process import StowProcess
 from listener.unusual import UnusualAssociations, UnusualLimits
 
 SEGMENTS_AHEAD = 3
@@ -39,7 +40,6 @@ TURN_SECONDS = 0.25
 DRAIN_SECONDS = 5.0
 UNUSUAL_SECONDS = 1.0
 RECORDER_SECONDS = 3.0  # for the recorder to apply the rest; a stop takes less than 10 s in all
-RESTART_SECONDS = (0.5, 30.0)  # first and longest wait before the recorder is started again
 RESOLVE_SECONDS = 60.0
 _OWN_DESCRIPTORS = 256
 _ENDLESS = 1 << 30  # the limit of a guard that a test switched off
@@ -90,7 +90,7 @@ def _serve(
         buffered_bytes_max=BUFFERED_BYTES_MAX,
     )
     unusual = UnusualAssociations(ae_title=settings.node.ae_title, limits=_unusual_limits(listener))
-    listening = _listen(listener.host, listener.port)
+    listening = listen(listener.host, listener.port, setting="listener")
     loop = Loop(
         listening,
         intake=intake,
@@ -104,8 +104,9 @@ def _serve(
     unusual.serve_with(loop)
     loop.watch(link.socket.fileno(), link.receive)
     link.publish(spool.committed)
-    recorder = RecorderProcess(settings, link)
+    recorder = ChildProcess("recorder", "listener.recorder", settings, link.inherited)
     stopping = threading.Event()
+    side_ways = _SideWays(settings, loop, intake)
     with _Signals(stopping, loop), _HostWatch(settings, intake):
         recorder.tend()
         gc.freeze()  # what lives now lives for good; the collector need not look at it again
@@ -117,72 +118,64 @@ def _serve(
             while not stopping.is_set():
                 loop.turn(TURN_SECONDS)
                 recorder.tend()
-            _drain(loop)
+                side_ways.tend()
+            _drain(loop, side_ways)
         finally:
             unusual.close(UNUSUAL_SECONDS)
+            side_ways.close()
             loop.close()
-            recorder.stop()
+            # Let it apply what is durable, shortly; the log is the truth, the next start replays the rest.
+            link.stop()
+            side_ways.wait()
+            recorder.wait(RECORDER_SECONDS)
     logger("listener").info("stopped")
     return 0
 
 
-def _drain(loop: Loop) -> None:
+def _drain(loop: Loop, side_ways: "_SideWays") -> None:
     loop.stop_accepting()
+    side_ways.stop()
     ends_at = time.monotonic() + DRAIN_SECONDS
-    while loop.connections and time.monotonic() < ends_at:
+    while (loop.connections or side_ways.are_busy) and time.monotonic() < ends_at:
         loop.turn(0.05)
 
 
-class RecorderProcess:
-    """The recorder's process: started, watched, started again."""
+class _SideWays:
+    """The ways in beside DICOM associations, where the settings want them: STOW-RS and the page's uploads."""
 
-    def __init__(self, settings: Settings, link: ReceiverEnd) -> None:
-        self._settings, self._link = settings, link
-        self._process: subprocess.Popen[bytes] | None = None
-        self._tended_at = self._start_at = 0.0
-        self._wait_seconds = RESTART_SECONDS[0]
+    def __init__(self, settings: Settings, loop: Loop, intake: Intake) -> None:
+        self._door: Door | None = None
+        self._stow: StowProcess | None = None
+        if settings.stow.port is not None or settings.web.upload:
+            self._door = Door(settings.state_folder, loop=loop, intake=intake)
+        if settings.stow.port is not None:
+            self._stow = StowProcess(settings)
 
     def tend(self) -> None:
-        """Start the process when it is not there; cheap enough for every turn of the loop."""
-        now = time.monotonic()
-        if now - self._tended_at < TURN_SECONDS:
-            return
-        self._tended_at = now
-        if self._process is not None and self._process.poll() is not None:
-            logger("listener").warning("the recorder ended", status=self._process.returncode)
-            ran_long = now - self._start_at > 2 * RESTART_SECONDS[1]
-            self._wait_seconds = RESTART_SECONDS[0] if ran_long else self._wait_seconds
-            self._process, self._start_at = None, now + self._wait_seconds
-            self._wait_seconds = min(2 * self._wait_seconds, RESTART_SECONDS[1])
-        if self._process is None and now >= self._start_at:
-            self._start_at = now
-            self._process = self._start()
+        """Keep the server's process alive."""
+        if self._stow is not None:
+            self._stow.tend()
 
     def stop(self) -> None:
-        """Let it apply what is durable, shortly, and end."""
-        self._link.stop()
-        if self._process is None:
-            return
-        try:
-            self._process.wait(RECORDER_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()  # the log is the truth; the next start replays it
-            self._process.wait()
+        """Take no new request; those under way go on."""
+        if self._stow is not None:
+            self._stow.stop()
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        descriptors = self._link.inherited
-        process = subprocess.Popen(
-            # -P: a folder named like one of our packages must not be taken for it.
-            [sys.executable, "-P", "-m", "listener.recorder", *map(str, descriptors)],
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])},
-            stdin=subprocess.PIPE,
-            pass_fds=descriptors,
-            start_new_session=True,  # a terminal's Ctrl-C is ours; the recorder ends when we say so
-        )
-        assert process.stdin is not None
-        with process.stdin:
-            process.stdin.write(self._settings.model_dump_json().encode())
-        return process
+    @property
+    def are_busy(self) -> bool:
+        """Whether a request may be under way."""
+        return self._stow is not None and self._stow.is_running
+
+    def close(self) -> None:
+        """Take nothing more; what waits is answered when the loop closes."""
+        if self._door is not None:
+            self._door.close()
+        self.stop()
+
+    def wait(self) -> None:
+        """Until every process of these ways ended."""
+        if self._stow is not None:
+            self._stow.wait()
 
 
 class _Signals:
@@ -247,18 +240,6 @@ def _named_hosts(settings: Settings) -> list[str]:
             except ValueError:
                 names.append(peer.host)
     return names
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        raise PrereadError(
-            f"cannot listen on {host} port {port} ({error.strerror})",
-            where="listener.port",
-            remedy="Stop what uses the port, or set another listener.host and listener.port.",
-        ) from error
 
 
 def _limits(settings: Settings) -> Limits:

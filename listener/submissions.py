@@ -1,7 +1,7 @@
-"""Instances and notices that other threads received (`listener.unusual`) on their way into the loop's intake.
+"""What something else received (`listener.unusual`, `listener.door`) on its way into the loop's intake.
 
-A thread submits and waits; the loop takes them in steps of a few MiB, so that a large one delays nobody, and
-answers after the commit.
+Whoever received one submits it and waits; the loop takes them in steps of a few MiB, so that a large one
+delays nobody and many small ones share a commit, and answers after the commit.
 """
 
 import threading
@@ -37,8 +37,8 @@ class Submission(ABC):
         self._answered.set()
 
     @abstractmethod
-    def steps(self, intake: Intake) -> Iterator[None]:
-        """Take it in, a step at a time; `refusal` holds the answer at the end."""
+    def steps(self, intake: Intake) -> Iterator[int]:
+        """Take it in; the bytes of each step. `refusal` holds the answer at the end."""
 
 
 class SubmittedNotice(Submission):
@@ -48,7 +48,7 @@ class SubmittedNotice(Submission):
         super().__init__()
         self._sender, self._notice = sender, notice
 
-    def steps(self, intake: Intake) -> Iterator[None]:
+    def steps(self, intake: Intake) -> Iterator[int]:
         """Append it to the log, in one step."""
         sender, payload = self._sender, self._notice.payload()
         self.refusal = None
@@ -69,17 +69,22 @@ class SubmittedInstance(Submission):
 
     def __init__(self, sender: Sender, announced: Announced, dataset: bytes) -> None:
         super().__init__()
-        self._sender, self._announced, self._dataset = sender, announced, dataset
+        self.sender, self._announced, self._dataset = sender, announced, dataset
 
-    def steps(self, intake: Intake) -> Iterator[None]:
-        """Take the instance in, a step at a time; `refusal` holds the answer at the end."""
-        incoming = intake.begin(self._sender, self._announced)
+    def pieces(self) -> Iterator[memoryview]:
+        """The dataset in steps. Raises `PeerError` when it cannot be read."""
         view = memoryview(self._dataset)
+        for at in range(0, len(view), STEP_BYTES):
+            yield view[at : at + STEP_BYTES]
+
+    def steps(self, intake: Intake) -> Iterator[int]:
+        """Take the instance in; the bytes of each step. `refusal` holds the answer at the end."""
+        incoming = intake.begin(self.sender, self._announced)
         try:
-            for at in range(0, len(view), STEP_BYTES):
-                incoming.add(view[at : at + STEP_BYTES])
+            for piece in self.pieces():
+                incoming.add(piece)
                 incoming.spill()
-                yield
+                yield len(piece)
             self.refusal = incoming.finish()
         except PeerError as error:
             incoming.abandon()
@@ -87,14 +92,14 @@ class SubmittedInstance(Submission):
 
 
 class Submissions:
-    """The queue between threads and the loop."""
+    """The queue before the loop."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
         self._waiting: deque[Submission] = deque()
         self._lock = threading.Lock()
         self._closed = False
-        self._current: tuple[Submission, Iterator[None]] | None = None
+        self._current: tuple[Submission, Iterator[int]] | None = None
         self._taken: list[Submission] = []
 
     def submit(self, submission: Submission) -> bool:
@@ -111,23 +116,33 @@ class Submissions:
         """Whether there is something to do. For the loop."""
         return self._current is not None or bool(self._waiting)
 
+    @property
+    def await_commit(self) -> bool:
+        """Whether an answer waits for the spool's commit. For the loop."""
+        return bool(self._taken)
+
     def step(self, intake: Intake) -> None:
-        """One step of the oldest submission. For the loop."""
-        if self._current is None:
-            if not self._waiting:
-                return
-            submission = self._waiting.popleft()
-            self._current = (submission, submission.steps(intake))
-        submission, steps = self._current
-        if next(steps, self) is self:
-            self._taken.append(submission)
-            self._current = None
+        """The oldest submissions, one step's bytes of them. For the loop."""
+        taken_bytes = 0
+        while taken_bytes < STEP_BYTES:
+            if self._current is None:
+                if not self._waiting:
+                    return
+                submission = self._waiting.popleft()
+                self._current = (submission, submission.steps(intake))
+            submission, steps = self._current
+            step_bytes = next(steps, None)
+            if step_bytes is None:
+                self._taken.append(submission)
+                self._current = None
+            else:
+                taken_bytes += step_bytes
 
     def committed(self) -> None:
-        """What was taken in is durable: wake its threads. For the loop."""
-        for submission in self._taken:
+        """What was taken in is durable: answer it. For the loop."""
+        taken, self._taken = self._taken, []
+        for submission in taken:
             submission.answer(submission.refusal)
-        self._taken = []
 
     def close(self, refusal: Refusal) -> None:
         """Answer everything that is not durable."""

@@ -75,12 +75,22 @@ def password() -> None:
     sys.stdout.write(password_hash(chosen) + "\n")
 
 
+@app.command()
+def token() -> None:
+    """Make a token for a peer that sends by STOW-RS: the token, then its hash for peers[].token_hash."""
+    from config.tokens import new_token, token_hash
+
+    made = new_token()
+    sys.stderr.write("preread: give the token to the peer; only its hash stands in the settings.\n")
+    sys.stdout.write(f"{made}\n{token_hash(made)}\n")
+
+
 def _without_secrets(value: Any, name: str = "") -> Any:
     if isinstance(value, dict):
         return {key: _without_secrets(child, key) for key, child in value.items()}
     if isinstance(value, list):
         return [_without_secrets(child) for child in value]
-    if name == "password_hash":
+    if name in ("password_hash", "token_hash") and value is not None:
         return "***"
     if name == "url" and isinstance(value, str) and "@" in value:
         scheme, _, rest = value.partition("://")

@@ -28,7 +28,7 @@ HOMES = {
     "alembic": ("db/",),
     "apscheduler": ("pipeline/housekeeping.py",),
     "starlette": ("preread/web/", "listener/stow"),
-    "uvicorn": ("preread/web/",),
+    "uvicorn": ("preread/web/", "listener/stow"),
 }
 
 
