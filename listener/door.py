@@ -94,7 +94,7 @@ class Door:
         try:
             self._act(caller, json.loads(packed), handed)
         except (ValueError, KeyError, TypeError):
-            logger("listener").exception("a message at the door that is none of ours")
+            logger("listener").error("a message at the door that is none of ours")
             if handed is not None:
                 os.close(handed)
             caller.close()

@@ -99,6 +99,11 @@ class ReceivedFile:
         return self.refusal
 
     @property
+    def is_dicom(self) -> bool:
+        """Whether the head of a DICOM file was there, whatever came behind it."""
+        return self._reader.meta is not None
+
+    @property
     def sop_class(self) -> str:
         """SOP Class UID by the dataset, else by the head; empty when neither says one."""
         return self._uid(SOP_CLASS_UID, self._reader.meta.sop_class if self._reader.meta else b"")

@@ -52,7 +52,7 @@ class DemoNode:
             **tree,
             "state_folder": str(folder / "state"),
             "listener": {**tree.get("listener", {}), "host": "127.0.0.1", "port": listener_port},
-            "web": {"host": "127.0.0.1", "port": page_port},
+            "web": {"host": "127.0.0.1", "port": page_port, "upload": True},
         }
         self._process: subprocess.Popen[bytes] | None = None
         self._ports: dict[str, int] = {}

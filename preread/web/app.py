@@ -20,7 +20,7 @@ from config.logs import logger
 from config.settings import Settings
 from db.engine import Database, DatabaseUnavailable
 from db.states import IllegalTransition
-from preread.web import actions, login, metrics, pictures, study, upkeep, worklist
+from preread.web import actions, login, metrics, pictures, study, upkeep, uploads, worklist
 from preread.web.forms import FormHandler, posted
 from preread.web.guard import Guard
 from preread.web.site import FOLDER, make_site, render
@@ -53,7 +53,7 @@ def create_app(settings: Settings, db: Database, *, ready: Callable[[], None] | 
 
 
 def routes() -> list[BaseRoute]:
-    """Every address of the page; each POST passes `forms.posted`."""
+    """Every address of the page; each POST passes `forms.posted` or checks the same token."""
     one = "/studies/{study_id:int}"
     return [
         Route("/", worklist.worklist),
@@ -61,6 +61,8 @@ def routes() -> list[BaseRoute]:
         Route("/queue", upkeep.queue_page),
         Route("/models", upkeep.models_page),
         Route("/node", upkeep.node_page),
+        Route("/upload", uploads.upload_page, methods=["GET"]),
+        Route("/upload", uploads.take_upload, methods=["POST"]),
         Route(one + "/viewer/{series_id:int}", pictures.viewer),
         Route(one + "/slices/{series_id:int}/{index:int}.png", pictures.slice_picture),
         Route(one + "/overlay/{series_id:int}/{index:int}.png", pictures.overlay_picture),

@@ -1,5 +1,6 @@
 """What every page needs in one place: settings, rows, bytes, sessions, templates; and how one is rendered."""
 
+import threading
 import time
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,6 +31,7 @@ VIEW_COOKIE = "preread-view"
 VIEW_SECONDS = 365 * 86400
 FOLDER = Path(__file__).parent
 NUMBER_MAX = 2**63 - 1
+UPLOADS_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Site:
     segmentations: Segmentations
     shelf: Shelf
     checks: Checks
+    upload_places: threading.Semaphore
     templates: jinja2.Environment
 
     def now(self) -> datetime:
@@ -71,6 +74,7 @@ def make_site(settings: Settings, db: Database) -> Site:
         segmentations=Segmentations(store),
         shelf=Shelf(settings),
         checks=Checks(settings),
+        upload_places=threading.Semaphore(UPLOADS_AT_ONCE),
         templates=_environment(),
     )
 
@@ -139,6 +143,7 @@ def rendered(request: Request, template: str, **context: Any) -> str:
         "needs_login": site.sessions.needs_login,
         "node": site.settings.node,
         "version": VERSION,
+        "takes_uploads": site.settings.web.upload,
         "research": RESEARCH_SENTENCE,
         "now": site.now(),
     }

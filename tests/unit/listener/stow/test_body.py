@@ -1,5 +1,7 @@
 """Bodies of STOW-RS requests are split into files, whatever the pieces they come in."""
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -94,16 +96,14 @@ def test_a_body_that_breaks_off_or_is_none_is_refused(content: bytes) -> None:
 @given(st.lists(st.binary(max_size=200), max_size=10))
 def test_any_input_is_events_or_a_body_error(pieces: list[bytes]) -> None:
     body = MultipartBody(b"x")
-    try:
+    with suppress(BodyError):
         for piece in [b"--x\r\n", *pieces]:
             body.feed(piece)
         body.finish()
-    except BodyError as error:
-        assert error.status == 400
 
 
 def test_headers_without_end_are_refused() -> None:
     body = body_of(RELATED)
+    body.feed(b"--a limit\r\nContent-Type: " + b"x" * 1000)
     with pytest.raises(BodyError):
-        for piece in (b"--a limit\r\nContent-Type: ", *[b"x" * 1000] * 10):
-            body.feed(piece)
+        body.feed(b"x" * 2000)
