@@ -168,6 +168,13 @@ def conformance_page() -> str:
             "Verification (`preread doctor`), Study Root C-FIND at peers with `ask_counts`. Anything else\n"
             "is refused in the negotiation and listed among the refusals. A C-STORE or notice is answered\n"
             "0x0000 only when the bytes and the record that finds them are synced.\n\n"
+            "By HTTP, where `stow.port` is set: STOW-RS as origin server (PS3.18 10.5), `POST /studies` and\n"
+            "`POST /studies/{study}`, of the same classes and transfer syntaxes. Bodies: one\n"
+            "`application/dicom`, or several as `multipart/related`; metadata and bulk data apart are not\n"
+            "taken. Answers: `application/dicom+json` (default) or `application/dicom+xml`. An instance\n"
+            "counts as stored only when it is synced. Failure reasons: those of PS3.18 table I.2-2 (A700,\n"
+            "A900, C000, C122, 0122), 0124 not authorised, 0117 invalid SOP Instance, and A901 for an\n"
+            "instance of another study than the address names.\n\n"
         )
         + f"## Images\n\nA model may read these.\n\n{table(IMAGE_CLASSES)}"
         + f"\n## Other objects\n\nStored and shown, never the input of a model.\n\n{table(OBJECT_CLASSES)}"

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import yaml
 
@@ -20,27 +21,28 @@ from listener.service import _limits
 class LoopThread:
     """What the loop said and kept."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, spool_folder: Path) -> None:
+        self.settings, self._spool_folder = settings, spool_folder
         self.refused: list[Refused] = []
 
     def kept(self) -> dict[str, bytes]:
         """Datasets by SOP Instance UID, as a replay finds them."""
-        found = replay(self.settings.spool_folder, "instances")
+        found = replay(self._spool_folder, "instances")
         return {yaml.safe_load(item.meta)["sop_instance"]: bytes(item.dataset) for item in found}
 
     def senders(self) -> set[str]:
         """Calling AE titles of what was kept."""
-        return {yaml.safe_load(i.meta)["calling"] for i in replay(self.settings.spool_folder, "instances")}
+        return {yaml.safe_load(i.meta)["calling"] for i in replay(self._spool_folder, "instances")}
 
 
 @contextmanager
-def loop_thread(settings: Settings) -> Iterator[LoopThread]:
+def loop_thread(settings: Settings, *, spool_folder: Path | None = None) -> Iterator[LoopThread]:
     """A loop over the state folder of `settings` that serves until the end of the block."""
-    said = LoopThread(settings)
+    spool_folder = spool_folder or settings.spool_folder
+    said = LoopThread(settings, spool_folder)
     settings.state_folder.mkdir(parents=True, exist_ok=True)
     stopping = threading.Event()
-    with SpoolWriter(settings.spool_folder, store="instances", segment_bytes=1 << 20) as spool:
+    with SpoolWriter(spool_folder, store="instances", segment_bytes=1 << 20) as spool:
         intake = Intake(
             spool,
             admission=Admission(settings, {}),

@@ -23,9 +23,9 @@ def upload_node(make_node):
 
 
 @pytest.fixture
-def loop(upload_node):
-    """The listener's loop over the node of the page."""
-    with loop_thread(upload_node.settings) as running:
+def loop(upload_node, tmp_path):
+    """The listener's loop at the door of the node; the node itself writes to the node's spool."""
+    with loop_thread(upload_node.settings, spool_folder=tmp_path / "spool") as running:
         yield running
 
 
