@@ -12,6 +12,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 DICOM = "application/dicom"
 MULTIPART = "multipart/related"
 HEADERS_MAX, HEADER_BYTES_MAX = 16, 2048
+BOUNDARY_LENGTH_MAX = 128  # RFC 2046 section 5.1.1 says 70; Orthanc (DICOMweb plugin 1.7) sends 73
 
 
 class BodyError(Exception):
@@ -136,8 +137,8 @@ def body_of(content_type: str) -> WholeBody | MultipartBody:
     if parameters.get("type", DICOM).lower() != DICOM:
         raise BodyError(415, f"the parts must be {DICOM}; metadata and bulk data apart are not taken")
     boundary = parameters.get("boundary", "")
-    if not 1 <= len(boundary) <= 70:  # RFC 2046 section 5.1.1
-        raise BodyError(400, "Content-Type has no boundary of 1 to 70 characters")
+    if not 1 <= len(boundary) <= BOUNDARY_LENGTH_MAX:
+        raise BodyError(400, f"Content-Type has no boundary of 1 to {BOUNDARY_LENGTH_MAX} characters")
     return MultipartBody(boundary.encode("latin-1"))
 
 
