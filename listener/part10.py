@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 HEAD_BYTES_MAX = 256 << 10
 _PREAMBLE_BYTES, _MAGIC = 128, b"DICM"
+_NO_MAGIC = "no DICM at byte 128: not a DICOM file (PS3.10)"
 _ELEMENT = struct.Struct("<HH2sH")
 _LONG = struct.Struct("<L")
 _LONG_VRS = frozenset((b"OB", b"OW", b"SQ", b"UC", b"UN", b"UR", b"UT"))  # PS3.5 table 7.1-1
@@ -49,7 +50,7 @@ class Part10Reader:
         self._head += data
         start = _PREAMBLE_BYTES
         if not self._head[start : start + len(_MAGIC)] == _MAGIC[: max(0, len(self._head) - start)]:
-            raise NotPart10Error("no DICM at byte 128: not a DICOM file (PS3.10)")
+            raise NotPart10Error(_NO_MAGIC)
         while self.meta is None and self._take_element():
             pass
         if self.meta is None:
@@ -62,7 +63,8 @@ class Part10Reader:
     def finish(self) -> FileMeta:
         """The file ended. Raises `NotPart10Error` when that was inside its head."""
         if self.meta is None:
-            raise NotPart10Error("it ends before its dataset begins")
+            is_short = len(self._head) < _PREAMBLE_BYTES + len(_MAGIC)
+            raise NotPart10Error(_NO_MAGIC if is_short else "it ends before its dataset begins")
         return self.meta
 
     def _take_element(self) -> bool:

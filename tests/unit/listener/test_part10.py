@@ -57,7 +57,7 @@ def test_a_wrong_group_length_does_not_matter() -> None:
 @pytest.mark.parametrize(
     ("content", "word"),
     [
-        (b"", "ends before"),
+        (b"", "no DICM"),
         (b"\x89PNG\r\n" + bytes(200), "no DICM"),
         (ct_dataset("1.2.3"), "no DICM"),
         (bytes(128) + b"DICX" + bytes(20), "no DICM"),
