@@ -5,9 +5,11 @@ started again.
 """
 
 import os
+import ssl
 
+from config.errors import PrereadError
 from config.logs import logger
-from config.settings import Settings
+from config.settings import Settings, StowSettings
 from listener.child import ChildProcess
 from listener.ports import listen
 
@@ -19,6 +21,7 @@ class StowProcess:
 
     def __init__(self, settings: Settings) -> None:
         assert settings.stow.port is not None
+        _check_certificate(settings.stow)
         self._listening = listen(settings.stow.host, settings.stow.port, setting="stow")
         self._life, self._held = os.pipe()
         self._child = ChildProcess(
@@ -47,3 +50,19 @@ class StowProcess:
         self.stop()
         self._child.wait(STOP_SECONDS)
         os.close(self._life)
+
+
+def _check_certificate(stow: StowSettings) -> None:
+    """Load it once here, so that a wrong one fails the start and not a process that is started for ever."""
+    if stow.certificate is None:
+        return
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
+            stow.certificate, stow.private_key
+        )
+    except OSError as error:
+        raise PrereadError(
+            f"the certificate and its key cannot be used ({error.strerror or error})",
+            where="stow.certificate",
+            remedy="Name PEM files that this user may read, a certificate and the key that belongs to it.",
+        ) from error

@@ -4,12 +4,13 @@ import json
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -309,6 +310,48 @@ def test_one_sender_can_take_only_half_of_the_places(tmp_path: Path) -> None:
         open_request.sendall(head.encode())
         wait_until(lambda: post(node, related(image()[1]), token=OTHER_TOKEN)[0] == 503)
         assert post(node, related(image()[1]))[0] == 200
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 that signed itself, and its key."""
+    files = tmp_path / "node.pem", tmp_path / "node.key"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
+        + ["-addext", "subjectAltName=IP:127.0.0.1", "-out", str(files[0]), "-keyout", str(files[1])],
+        check=True,
+        capture_output=True,
+    )
+    return files
+
+
+def test_with_a_certificate_only_tls_from_1_2_is_spoken(
+    tmp_path: Path, certificate: tuple[Path, Path]
+) -> None:
+    node = StowNode(tmp_path, peers=PEERS)
+    node.stow = {"certificate": str(certificate[0]), "private_key": str(certificate[1])}
+    uid, content = image()
+    said = {"Content-Type": "application/dicom", "Authorization": f"Bearer {TOKEN}"}
+    trusting = ssl.create_default_context(cafile=str(certificate[0]))
+    with node.start():
+        with closing(
+            HTTPSConnection("127.0.0.1", node.stow_port, timeout=60, context=trusting)
+        ) as connection:
+            connection.request("POST", "/studies", content, said)
+            assert connection.getresponse().status == 200
+            assert connection.sock.version() in ("TLSv1.2", "TLSv1.3")
+        with pytest.raises((OSError, HTTPException)):
+            post(node, related(image()[1]))
+        assert node.kept().keys() == {uid}
+
+
+def test_a_certificate_that_cannot_be_used_fails_the_start_with_its_remedy(tmp_path: Path) -> None:
+    node = StowNode(tmp_path, peers=PEERS)
+    node.stow = {"certificate": str(tmp_path / "none.pem"), "private_key": str(tmp_path / "none.key")}
+    node.launch()
+    assert node.port == 0
+    assert node.wait() != 0
+    assert "stow.certificate" in node.log
 
 
 def test_a_request_above_its_limit_is_refused(tmp_path: Path) -> None:
