@@ -57,9 +57,8 @@ def _check_certificate(stow: StowSettings) -> None:
     if stow.certificate is None:
         return
     try:
-        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
-            stow.certificate, stow.private_key
-        )
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(stow.certificate, stow.private_key)
     except OSError as error:
         raise PrereadError(
             f"the certificate and its key cannot be used ({error.strerror or error})",

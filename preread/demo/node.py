@@ -177,8 +177,8 @@ def _held_back() -> Iterator[None]:
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
-        for number in caught:
-            signal.raise_signal(number)
+        for came in caught:
+            signal.raise_signal(came)
 
 
 def _node_environment() -> dict[str, str]:
