@@ -13,10 +13,11 @@ from contextlib import closing, suppress
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import pytest
-from dicom_peer import CT, PDF, Peer, ct_dataset, new_uid
+from dicom_peer import CT, EXPLICIT, PDF, Peer, Refused, associate_request, ct_dataset, new_uid
 from dicomweb_client.api import DICOMwebClient
 from dicomweb_client.session_utils import create_session_from_auth
 from listener_process import LOCAL_PEERS, ListenerProcess, seen, state_of, stored_uids, wait_until
@@ -25,8 +26,11 @@ from pydicom import Dataset, dcmread
 from requests import HTTPError
 from requests.auth import AuthBase
 
+from config.identity import UPLOAD_AE
 from config.tokens import new_token, token_hash
 from db.refusals import list_refused
+from listener.handover import SOCKET_NAME, hand_over
+from listener.intake import Announced, Sender
 
 TOKEN, OTHER_TOKEN, FAR_TOKEN, MUTE_TOKEN = (new_token() for _ in range(4))
 PEERS = (
@@ -417,6 +421,35 @@ def test_a_stop_lets_a_request_under_way_end(tmp_path: Path) -> None:
             assert sending.recv(4096).startswith(b"HTTP/1.1 200")
         assert node.wait() == 0
         assert uid in node.kept()
+
+
+class UploadNode(ListenerProcess):
+    """A listener that takes uploads of the page, and no STOW-RS."""
+
+    def _settings(self) -> dict[str, Any]:
+        return {**super()._settings(), "web": {"upload": True}}
+
+
+def test_what_the_page_hands_over_becomes_a_study_of_its_own_sender(tmp_path: Path) -> None:
+    with UploadNode(tmp_path) as node, closing(node.open_database()) as db:
+        study, uid = new_uid(), new_uid()
+        announced = Announced(CT.encode(), uid.encode(), CT, EXPLICIT)
+        dataset = ct_dataset(uid, study=study)
+        with TemporaryFile() as file:
+            file.write(dataset)
+            file.flush()
+            sender = Sender(UPLOAD_AE, "PREREAD", "127.0.0.1")
+            size = len(dataset)
+            assert (
+                hand_over(node.state_folder, sender, announced, descriptor=file.fileno(), size=size) is None
+            )
+        assert node.kept() == {uid: [dataset]}
+        wait_until(lambda: state_of(db, study) == "whole")
+        assert seen(db, study).study.source_ae == UPLOAD_AE
+        with pytest.raises(Refused):  # no association can pass for the page
+            Peer(node.port).associate(associate_request(calling=UPLOAD_AE))
+        assert node.terminate() == 0
+        assert not (node.state_folder / SOCKET_NAME).exists()
 
 
 ORTHANC_DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
