@@ -17,6 +17,7 @@ import yaml
 from chromium import chromium
 from PIL import Image
 from selenium import webdriver
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -112,7 +113,10 @@ def visit(chromium: webdriver.Chrome, service: Service) -> Callable[..., webdriv
 
 
 def until(browser: webdriver.Chrome, what: Callable[[], object]) -> object:
-    return WebDriverWait(browser, PATIENCE_SECONDS, poll_frequency=0.1).until(lambda _: what())
+    """A part that is replaced while it is read is read again."""
+    replaced = [NoSuchElementException, StaleElementReferenceException]
+    wait = WebDriverWait(browser, PATIENCE_SECONDS, poll_frequency=0.1, ignored_exceptions=replaced)
+    return wait.until(lambda _: what())
 
 
 def shown(browser: webdriver.Chrome) -> int | None:
