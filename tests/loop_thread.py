@@ -53,7 +53,7 @@ def loop_thread(settings: Settings, *, spool_folder: Path | None = None) -> Iter
             listen("127.0.0.1", 0, setting="listener"),
             intake=intake,
             negotiator=Negotiator(pdu_bytes_max=131072),
-            limits=_limits(settings.listener),
+            limits=_limits(settings),
             pdu_bytes_max=131072,
             adopt=lambda sock, sender: False,
             report=said.refused.append,
