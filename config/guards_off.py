@@ -2,7 +2,7 @@
 
 Set PREREAD_GUARDS_OFF to names of `Guard`, separated by commas; never on a node that receives anything. A
 guard asks `is_on` where it would act, not before, so that a node at peace does not pay for the question. What
-each guard holds off is listed in docs/decisions/0009-guards-off.md.
+each guard holds off is listed in docs/decisions/0008-guards-off.md.
 """
 
 import os
