@@ -93,7 +93,7 @@ BREAST = Recipe(
         maximum=1.0,
     ),
     batch=16,
-    steps=3400,  # 92 passes over the real images: outlines gained 0.007 over 39 passes, classes 0.01
+    steps=3400,  # 92 passes over the real images; against 39 of them the lesion Dice gained 0.007
     encoder_rate=4e-4,
     decoder_rate=1.2e-3,
     weight_decay=2e-2,
