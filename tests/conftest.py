@@ -1,22 +1,15 @@
 """A private Postgres for the session, and a fresh database of either kind for each test that asks for one."""
 
-import itertools
 import os
 import shutil
-import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
-from psycopg import sql
+from postgres_server import PostgresServer, postgres_binaries
 
 from db.engine import Database
-from db.tables import METADATA
-
-_START_SECONDS = 60.0
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,91 +25,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.skip(reason="needs --long"))
 
 
-def _postgres_binaries() -> Path:
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[4]))
-    if found:
-        return found[-1].parent
-    on_path = shutil.which("initdb")
-    if on_path and shutil.which("postgres"):
-        return Path(on_path).resolve().parent
-    message = "postgresql is not installed (apt install postgresql)"
-    if os.environ.get("CI"):
-        pytest.fail(message)
-    pytest.skip(message)
-
-
-class PostgresServer:
-    """A cluster of our own in a temporary folder, reached by a Unix socket only."""
-
-    def __init__(self, binaries: Path, folder: Path) -> None:
-        # initdb refuses to run as root; the Debian package brings this user along.
-        self._user = "postgres" if os.geteuid() == 0 else None
-        self._folder, self._numbers = folder, itertools.count(1)
-        if self._user:
-            shutil.chown(folder, self._user)
-        initdb = [binaries / "initdb", "-D", folder / "cluster", "-U", "preread", "-A", "trust", "-E", "UTF8"]
-        subprocess.run([*initdb, "--no-sync"], check=True, capture_output=True, user=self._user, cwd=folder)
-        settings = {
-            "unix_socket_directories": folder,
-            "listen_addresses": "",
-            "fsync": "off",  # for tests only: nothing here has to survive a power cut
-            "full_page_writes": "off",
-            "max_connections": 200,
-        }
-        options = [text for name, value in settings.items() for text in ("-c", f"{name}={value}")]
-        with (folder / "log").open("wb") as log:
-            self._process = subprocess.Popen(
-                # The signal ends the server also when the test process is killed.
-                ["setpriv", "--pdeathsig", "INT", binaries / "postgres", "-D", folder / "cluster", *options],
-                stdout=log,
-                stderr=log,
-                user=self._user,
-                cwd=folder,
-            )
-        self._wait_until_ready()
-
-    def _wait_until_ready(self) -> None:
-        ends = time.monotonic() + _START_SECONDS
-        while True:
-            try:
-                psycopg.connect(self.dsn("postgres"), connect_timeout=5).close()
-                return
-            except psycopg.OperationalError:
-                if self._process.poll() is not None or time.monotonic() > ends:
-                    raise AssertionError((self._folder / "log").read_text()) from None
-                time.sleep(0.05)
-
-    def dsn(self, name: str) -> str:
-        """libpq's words for a database of the cluster."""
-        return f"host={self._folder} user=preread dbname={name}"
-
-    def url(self, name: str) -> str:
-        """SQLAlchemy's URL for a database of the cluster."""
-        return f"postgresql+psycopg://preread@/{name}?host={self._folder}"
-
-    def create(self) -> str:
-        """A new, empty database; returns its name."""
-        name = f"test_{next(self._numbers)}"
-        with psycopg.connect(self.dsn("postgres"), autocommit=True) as connection:
-            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        return name
-
-    def empty(self, name: str) -> None:
-        """Delete all rows of a database, quicker than making another one."""
-        everything = sql.SQL(", ").join(sql.Identifier(table.name) for table in METADATA.sorted_tables)
-        with psycopg.connect(self.dsn(name), options="-c lock_timeout=20s") as connection:
-            connection.execute(sql.SQL("TRUNCATE {} RESTART IDENTITY").format(everything))
-
-    def stop(self) -> None:
-        """Fast shutdown."""
-        self._process.send_signal(2)
-        self._process.wait(timeout=30)
-
-
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """The session's Postgres."""
-    binaries = _postgres_binaries()
+    binaries = postgres_binaries()
+    if binaries is None:
+        message = "postgresql is not installed (apt install postgresql)"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
     # Not pytest's folder: a socket's path may have 107 bytes only, and the user postgres must reach it.
     with tempfile.TemporaryDirectory(prefix="preread-pg-", ignore_cleanup_errors=True) as folder:
         server = PostgresServer(binaries, Path(folder))
