@@ -106,25 +106,23 @@ def segments(data: bytes) -> None:
         patch = data[at + 3 : at + 3 + size][: len(raw) - offset]
         damaged[offset : offset + len(patch)] = patch
         at += 3 + size
-    found = [(r.meta, bytes(r.dataset)) for r in replay(_folder(), STORE, files=_InMemory(bytes(damaged)))]
+    found = [(r.meta, bytes(r.dataset)) for r in replay(Path(), STORE, files=_InMemory(bytes(damaged)))]
     assert found == written[: len(found)], "a record that nobody wrote"
-
-
-@cache
-def _folder() -> Path:
-    return Path(tempfile.mkdtemp(prefix="preread-fuzz-"))
 
 
 @cache
 def _segment() -> tuple[bytes, list[tuple[bytes, bytes]]]:
     """A segment with some records, and these."""
-    with SpoolWriter(_folder(), store=STORE, segment_bytes=SEGMENT_BYTES, ahead=0, durable=False) as writer:
+    with (
+        tempfile.TemporaryDirectory(prefix="preread-fuzz-") as folder,
+        SpoolWriter(Path(folder), store=STORE, segment_bytes=SEGMENT_BYTES, ahead=0, durable=False) as writer,
+    ):
         for number in range(6):
             writer.append(b'{"n":%d}' % number, [memoryview(bytes([number]) * 300 * number)], 300 * number)
         writer.commit()
         mark = writer.committed
-        written = [(bytes(r.meta), bytes(r.dataset)) for r in replay(_folder(), STORE)]
-    raw = (_folder() / STORE / f"{mark.segment:08d}.seg").read_bytes()
+        written = [(bytes(r.meta), bytes(r.dataset)) for r in replay(Path(folder), STORE)]
+        raw = (Path(folder) / STORE / f"{mark.segment:08d}.seg").read_bytes()
     assert len(written) == 6
     return raw, written
 
