@@ -119,6 +119,7 @@ class SpoolWriter:
     durable : False skips the syncs, for measurements only
     take_retired : (segment, epoch) of segment lives that no row points to any more; may repeat itself
     ahead : log segments kept prepared, so that a roll-over does not wait for the disk
+    stock : log segments prepared while nothing is received
     reserve_bytes : free disk space below which `append` raises `SpoolFull`
     files : the disk; a simulated one in tests
 
@@ -136,6 +137,7 @@ class SpoolWriter:
         durable: bool = True,
         take_retired: Callable[[], Sequence[tuple[int, int]]] = no_retired_segments,
         ahead: int = 1,
+        stock: int = 0,
         reserve_bytes: int = 0,
         files: SpoolFiles | None = None,
     ) -> None:
@@ -161,6 +163,7 @@ class SpoolWriter:
                 files=self.files,
                 segment_bytes=segment_bytes,
                 ahead=ahead,
+                stock=stock,
                 reserve_bytes=reserve_bytes,
                 take_retired=take_retired,
                 blank=[number for number, header in found.items() if header is None],

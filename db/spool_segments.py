@@ -1,10 +1,14 @@
 """The supply of blank log segments: a helper thread prepares them ahead of time; a roll-over is cheap then.
 
+While segments are taken it keeps `ahead` of them ready; at rest it lays in a `stock`, since to write a fresh
+segment costs as much as to receive what goes into it, and a study should find both done.
+
 Blank means: of full size, written once (a sync then has no metadata to commit), header block zero, durable.
 Retired segments are blanked and used again; what is not needed for that is removed, so space comes back.
 """
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -25,6 +29,8 @@ from db.spool_records import (
 RETRY_SECONDS = 0.5
 LOOK_SECONDS = 30.0
 WAIT_SECONDS = 60.0
+REST_SECONDS = 2.0  # after the last segment was taken
+PACE_SECONDS = 0.2  # between two segments of the stock
 
 Prepared = tuple[int, int]  # descriptor, number
 
@@ -39,6 +45,7 @@ class SegmentSupply:
         files: SpoolFiles,
         segment_bytes: int,
         ahead: int,
+        stock: int,
         reserve_bytes: int,
         take_retired: Callable[[], Sequence[tuple[int, int]]],
         blank: Iterable[int],
@@ -46,6 +53,7 @@ class SegmentSupply:
     ) -> None:
         self._folder, self._files = folder, files
         self._segment_bytes, self._ahead = segment_bytes, max(1, ahead)
+        self._stock, self._taken_at = max(self._ahead, stock), time.monotonic()
         self._reserve_bytes, self._take_retired = reserve_bytes, take_retired
         self._blank, self._numbers = deque(sorted(blank)), numbers
         self._ready: deque[Prepared] = deque()
@@ -67,6 +75,7 @@ class SegmentSupply:
                 )
             if self._ready:
                 prepared = self._ready.popleft()
+                self._taken_at = time.monotonic()
                 self._changed.notify_all()
                 return prepared
             assert self._failure is not None
@@ -86,24 +95,41 @@ class SegmentSupply:
             with self._changed:
                 if self._closing:
                     return
-                wanted = len(self._ready) < self._ahead
+                wanted = len(self._ready) < self._wanted()
             try:
-                if wanted:
-                    prepared = self._prepare()
-                    with self._changed:
-                        self._ready.append(prepared)
-                        self._failure = None
-                        self._changed.notify_all()
-                else:
-                    self._release_retired()
+                prepared = self._prepare() if wanted else None
+                if prepared is None:
+                    if len(self._ready) >= self._stock:
+                        self._release_retired()
                     self._pause(LOOK_SECONDS)
+                    continue
+                with self._changed:
+                    self._ready.append(prepared)
+                    self._failure = None
+                    self._changed.notify_all()
+                if len(self._ready) > self._ahead:
+                    self._pause(PACE_SECONDS)
             except OSError as error:
                 self._fail(trouble(error, where=str(self._folder)))
             except PrereadError as error:
                 self._fail(error)
 
+    def _wanted(self) -> int:
+        """How many segments are to be ready now."""
+        return self._stock if time.monotonic() - self._taken_at >= REST_SECONDS else self._ahead
+
+    def _has_room(self) -> bool:
+        """Whether a segment may be made: up to `ahead`, `_create` judges; a stock on a roomy disk."""
+        if len(self._ready) < self._ahead:
+            return True
+        room = self._files.free_bytes(self._folder) - self._reserve_bytes
+        return room > 2 * self._stock * self._segment_bytes
+
     def _pause(self, seconds: float) -> None:
         with self._changed:
+            if len(self._ready) < self._stock:
+                until_rest = self._taken_at + REST_SECONDS - time.monotonic()
+                seconds = min(seconds, until_rest) if until_rest > 0 else seconds
             self._changed.wait_for(
                 lambda: self._closing or (len(self._ready) < self._ahead and not self._failure), seconds
             )
@@ -118,7 +144,7 @@ class SegmentSupply:
         # The failure is what `take` raises until a later try succeeds.
         self._pause(RETRY_SECONDS)
 
-    def _prepare(self) -> Prepared:
+    def _prepare(self) -> Prepared | None:
         while self._blank:
             fd, number = self._open(self._blank.popleft())
             if self._files.size(fd) == self._segment_bytes:
@@ -133,7 +159,7 @@ class SegmentSupply:
                 kill_points.reached("K10")
                 return fd, number
             self._discard(fd, number)
-        return self._create()
+        return self._create() if self._has_room() else None
 
     def _release_retired(self) -> None:
         for fd, number, _ in self._retired():

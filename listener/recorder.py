@@ -13,7 +13,9 @@ import sys
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
+from pathlib import Path
 
 from config import kill_points
 from config.errors import PrereadError
@@ -38,6 +40,7 @@ GATHER_SECONDS = 0.05  # let a burst become one transaction
 RETIRED_SECONDS = 30.0
 REFUSALS_MAX = 500  # kept while the database is away
 TROUBLE_SECONDS = (0.2, 5.0)  # first and longest wait while the database is away
+NICE = 5
 STOP_SECONDS = 2.0  # less than the receiver waits for this process
 
 
@@ -257,11 +260,18 @@ def _place(mark: Mark) -> tuple[int, int]:
     return (mark.epoch, mark.offset)
 
 
+def _yield_to_the_receiver() -> None:
+    """Receiving comes first. Linux shares processors out by session, and this process leads one."""
+    os.nice(NICE)
+    with suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(NICE))
+
+
 def main() -> int:
     """Run with the inherited descriptors as arguments and the settings as JSON on standard input."""
     settings = Settings.model_validate_json(sys.stdin.read())
     configure(level=settings.log.level, form=settings.log.form)
-    os.nice(5)  # receiving comes first
+    _yield_to_the_receiver()
     socket_fd, memory_fd, bell_fd = (int(argument) for argument in sys.argv[1:4])
     link = RecorderEnd(socket_fd, memory_fd, bell_fd)
     try:

@@ -34,7 +34,7 @@ from listener.recorder_link import STORE, ReceiverEnd
 from listener.stow.process import StowProcess
 from listener.unusual import UnusualAssociations, UnusualLimits
 
-SEGMENTS_AHEAD = 3
+SEGMENTS_AHEAD, SEGMENTS_STOCK = 3, 8  # at 64 MiB each, a large CT study meets segments that are ready
 BUFFERED_BYTES_MAX = 256 << 20
 TURN_SECONDS = 0.25
 DRAIN_SECONDS = 5.0
@@ -67,6 +67,7 @@ def run_listener(settings: Settings, *, ready: Callable[[int], None] | None = No
         segment_bytes=settings.listener.segment_mib << 20,
         take_retired=link.retired,
         ahead=SEGMENTS_AHEAD,
+        stock=SEGMENTS_STOCK,
         reserve_bytes=int(settings.listener.reserve_gib * (1 << 30)),
     )
     try:

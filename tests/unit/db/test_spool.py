@@ -12,10 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from db import spool_segments
 from db.records import Location, Mark
 from db.spool import BytesMissing, SpoolFailed, SpoolFull, SpoolLocked, SpoolWriter, read_record, replay
 from db.spool_files import Bytes, SpoolFiles
 from db.spool_records import RECORDS_AT, RUN, segment_path, segments_of
+from db.spool_segments import SegmentSupply
 
 STORE = "instances"
 SMALL = 1 << 16
@@ -425,3 +427,51 @@ def test_random_bytes_in_place_of_records_are_never_an_exception(
         file.write(noise)
     assert found(folder)[:1] in ([], written[:1])
     shutil.rmtree(folder)
+
+
+class CountingDisk(SpoolFiles):
+    """A real disk that tells how many segments were written anew, and when the last was wanted."""
+
+    def __init__(self, free_bytes: int | None = None) -> None:
+        self.made, self.changed, self._free_bytes = 0, threading.Condition(), free_bytes
+
+    def fill(self, fd: int, size: int) -> None:
+        super().fill(fd, size)
+        with self.changed:
+            self.made += 1
+            self.changed.notify_all()
+
+    def free_bytes(self, folder: Path) -> int:
+        return super().free_bytes(folder) if self._free_bytes is None else self._free_bytes
+
+
+def test_a_store_at_rest_lays_in_a_stock_and_receives_it_without_making_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_segments, "REST_SECONDS", 0.2)
+    monkeypatch.setattr(spool_segments, "PACE_SECONDS", 0.0)
+    disk = CountingDisk()
+    with SpoolWriter(tmp_path, store=STORE, segment_bytes=SMALL, ahead=1, stock=5, files=disk) as writer:
+        with disk.changed:
+            assert disk.changed.wait_for(lambda: disk.made == 6, 30)  # the one in use, and the stock
+        monkeypatch.setattr(spool_segments, "REST_SECONDS", 3600.0)
+        written = fill(writer, [9000] * 6 * ((SMALL - RECORDS_AT) // 9100))
+        assert len({location.segment for *_, location in written}) >= 5
+        assert disk.made <= 7
+        assert found(tmp_path) == written
+
+
+def test_no_stock_is_laid_in_on_a_disk_that_is_nearly_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_segments, "REST_SECONDS", 0.0)
+    disk = CountingDisk(free_bytes=9 * SMALL)
+    looked = threading.Event()
+    monkeypatch.setattr(SegmentSupply, "_pause", lambda *_: looked.set() or threading.Event().wait(0.05))
+    with SpoolWriter(tmp_path, store=STORE, segment_bytes=SMALL, ahead=1, stock=5, files=disk):
+        with disk.changed:
+            assert disk.changed.wait_for(lambda: disk.made == 2, 30)  # the one in use, and the one ahead
+        for _ in range(2):
+            looked.clear()
+            assert looked.wait(30)
+        assert disk.made == 2
