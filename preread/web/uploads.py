@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
@@ -30,6 +31,7 @@ from preread.web.zips import MAGIC, MEMBER_ERRORS, OpenZip, ZipRefused
 
 STALL_SECONDS = 30.0
 PIECE_BYTES = 1 << 18
+WRITE_BYTES = 1 << 20  # gathered for one write in a thread: a slow disk must not hold up other pages
 LINES = "application/x-ndjson"
 _DIRECTORY_CLASS = "1.2.840.10008.1.3.10"  # Media Storage Directory: the DICOMDIR of a disc
 
@@ -121,18 +123,21 @@ async def _receive(request: Request, file: BinaryIO, bytes_max: int) -> None:
     length = request.headers.get("content-length", "0")
     if length.isdigit() and int(length) > bytes_max:
         raise too_large
-    size = 0
+    size, gathered = 0, bytearray()
     stream = aiter(request.stream())
     try:
         while True:
             async with asyncio.timeout(STALL_SECONDS):
                 piece = await anext(stream, None)
-            if piece is None:
-                return
-            size += len(piece)
+            size += len(piece or b"")
             if size > bytes_max:
                 raise too_large
-            file.write(piece)
+            gathered += piece or b""
+            if piece is None or len(gathered) >= WRITE_BYTES:
+                await run_in_threadpool(file.write, gathered)
+                gathered = bytearray()
+            if piece is None:
+                return
     except TimeoutError:
         raise HTTPException(408, "The upload stopped. Send it again.") from None
     except ClientDisconnect:

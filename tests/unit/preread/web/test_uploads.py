@@ -12,6 +12,7 @@ from loop_thread import LoopThread, loop_thread
 from part10_file import dicom_file
 
 from config.identity import UPLOAD_AE
+from preread.web import uploads
 from preread.web.site import UPLOADS_AT_ONCE
 
 DICOMDIR = "1.2.840.10008.1.3.10"
@@ -56,6 +57,13 @@ def test_a_file_is_kept_as_it_came_with_the_page_as_its_sender(loop: LoopThread,
     assert {dicom_file(u, d) for u, d in loop.kept().items()} == {content}
     assert uid in loop.kept()
     assert loop.senders() == {UPLOAD_AE}
+
+
+def test_a_body_that_comes_in_pieces_is_written_whole(loop: LoopThread, send, monkeypatch) -> None:
+    monkeypatch.setattr(uploads, "WRITE_BYTES", 100)
+    _, content = image()
+    assert outcomes(send(content[at : at + 37] for at in range(0, len(content), 37))) == [("", "stored")]
+    assert {dicom_file(u, d) for u, d in loop.kept().items()} == {content}
 
 
 def test_every_file_of_a_zip_has_its_own_outcome(loop: LoopThread, send) -> None:
