@@ -112,9 +112,7 @@ class Evaluation(Strict):
 
     dataset: Text
     split_sha256: Sha256
-    subset: Literal[
-        "scored", "frozen"
-    ]  # frozen: the small part of the scored fold that is checked on every change
+    subset: Literal["scored", "frozen", "out-of-fold"]  # see models.evaluation.evaluate
     metric: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
     value: float
     ci95: tuple[float, float]

@@ -1,4 +1,4 @@
-"""Judge a package on the fold its training did not see: figures with intervals, and each case's own.
+"""Judge a package on cases its training did not see: figures with intervals, and each case's own.
 
 Runs the shipped file through the same Predictor that the worker uses, post-processing included.
 """
@@ -22,7 +22,9 @@ from models.training.cases import Case, DataKind, Listed, list_cases, load_case
 from models.training.recipes import RECIPES
 from models.training.split import Split, axilla_images, check_against_folder, read_split, split_path
 
-Subset = Literal["scored", "frozen"]
+# scored: fold 0, which the shipped file never saw. frozen: the small part of it that is checked on every
+# change. out-of-fold: all cases, each judged by the network of the same recipe that did not see its fold.
+Subset = Literal["scored", "frozen", "out-of-fold"]
 Indices = NDArray[np.int64]
 FROZEN_STEP = {
     "brain-flair": 7,
@@ -75,7 +77,7 @@ def evaluate_package(
     package: Package,
     data_folder: Path,
     *,
-    subset: Subset = "scored",
+    subset: Literal["scored", "frozen"] = "scored",
     predictor: Predictor | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> EvaluationReport:
@@ -92,30 +94,50 @@ def evaluate_package(
         The folder is not the one the frozen split was drawn for.
     """
     kind = RECIPES[package.manifest.id].kind
+    items = subset_of(read_split(split_path(kind)), kind, subset)
+    results = judge_all(predictor or Predictor(package), data_folder, items, progress=progress)
+    return report_of(package, results, subset)
+
+
+def judge_all(
+    predictor: Predictor,
+    data_folder: Path,
+    items: Sequence[Listed],
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[CaseResult]:
+    """Predict and compare each case of the split that is named. Raises as `evaluate_package` does."""
+    kind = RECIPES[predictor.package.manifest.id].kind
     folder = data_folder / kind if (data_folder / kind).is_dir() else data_folder
-    split = read_split(split_path(kind))
-    check_against_folder(split, list_cases(kind, folder))
-    items = subset_of(split, kind, subset)
-    predictor = predictor or Predictor(package)
+    check_against_folder(read_split(split_path(kind)), list_cases(kind, folder))
     results = []
     for done, item in enumerate(items):
         results.append(judge(predictor, load_case(kind, folder, item)))
         if progress is not None:
             progress(done + 1, len(items))
+    return results
+
+
+def report_of(package: Package, results: Sequence[CaseResult], subset: Subset) -> EvaluationReport:
+    """Figures of results, as those of a package."""
+    kind = RECIPES[package.manifest.id].kind
     return EvaluationReport(
         package.manifest.id,
         package.digest,
         kind,
-        split.sha256,
+        read_split(split_path(kind)).sha256,
         subset,
-        figures_of(kind, results),
+        figures_of(kind, results, subset),
         tuple(results),
     )
 
 
-def figures_of(kind: DataKind, results: Sequence[CaseResult]) -> tuple[Figure, ...]:
+def figures_of(kind: DataKind, results: Sequence[CaseResult], subset: Subset) -> tuple[Figure, ...]:
     """The figures of a data set."""
-    return brain_figures(results) if kind == "brain-flair" else breast_figures(results)
+    if kind == "brain-flair":
+        return brain_figures(results)
+    # Only the scored fold was searched for images of the axilla.
+    return breast_figures(results, frozenset() if subset == "out-of-fold" else axilla_images())
 
 
 def frozen_part(report: EvaluationReport) -> EvaluationReport:
@@ -123,7 +145,7 @@ def frozen_part(report: EvaluationReport) -> EvaluationReport:
     split = read_split(split_path(report.dataset))
     names = {item.name for item in subset_of(split, report.dataset, "frozen")}
     cases = tuple(case for case in report.cases if case.name in names)
-    return replace(report, subset="frozen", figures=figures_of(report.dataset, cases), cases=cases)
+    return replace(report, subset="frozen", figures=figures_of(report.dataset, cases, "frozen"), cases=cases)
 
 
 def subset_of(split: Split, kind: DataKind, subset: Subset) -> list[Listed]:
@@ -171,10 +193,12 @@ def brain_figures(results: Sequence[CaseResult]) -> tuple[Figure, ...]:
     )
 
 
-def breast_figures(results: Sequence[CaseResult]) -> tuple[Figure, ...]:
-    """Lesion Dice, accuracy over three classes, malignant AUC, share of normal images drawn on."""
+def breast_figures(results: Sequence[CaseResult], axilla: frozenset[str]) -> tuple[Figure, ...]:
+    """Lesion Dice, accuracy over three classes, malignant AUC, share of normal images drawn on.
+
+    The lesion Dice is given once more without images of the axilla, where these are known.
+    """
     lesions = [result for result in results if result.dice is not None]
-    axilla = axilla_images()
     in_breast = [result for result in lesions if result.name not in axilla]
     normals = [result for result in results if result.true_class == "normal"]
     names = ("benign", "malignant", "normal")
@@ -205,6 +229,8 @@ def breast_figures(results: Sequence[CaseResult]) -> tuple[Figure, ...]:
         ("auc_malignant", malignant_auc, results),
         ("normals_drawn_on", normals_drawn, normals),
     ):
+        if part is in_breast and not axilla:
+            continue
         groups = [result.group for result in part]
         value = figure(np.arange(len(part)))
         figures.append(Figure(metric, value, interval(figure, groups), len(part), "images"))

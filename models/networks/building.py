@@ -9,7 +9,9 @@ from models.networks.registry import NetworkSpec
 from models.networks.unet import EffNetLite0UNet
 
 
-def build_network(spec: NetworkSpec, *, dropout: float = 0.0, drop_rate: float = 0.0) -> EffNetLite0UNet:
+def build_network(
+    spec: NetworkSpec, *, dropout: float = 0.0, drop_rate: float = 0.0, decoder_dropout: float = 0.0
+) -> EffNetLite0UNet:
     """A network with fresh weights; dropout and stochastic depth matter in training only."""
     return EffNetLite0UNet(
         in_channels=spec.in_channels,
@@ -17,6 +19,7 @@ def build_network(spec: NetworkSpec, *, dropout: float = 0.0, drop_rate: float =
         decoder_channels=spec.decoder_channels,
         dropout=dropout,
         drop_rate=drop_rate,
+        decoder_dropout=decoder_dropout,
     )
 
 

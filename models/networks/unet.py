@@ -61,10 +61,12 @@ class EffNetLite0UNet(nn.Module):
         decoder_channels: tuple[int, int, int, int] = (128, 64, 48, 32),
         dropout: float = 0.4,
         drop_rate: float = 0.1,
+        decoder_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.encoder = EffNetLite0(in_channels, with_head=classes > 0, drop_rate=drop_rate)
         self.decoder = nn.ModuleList()
+        self.channel_dropout = nn.Dropout2d(decoder_dropout)
         deep = SCALE_CHANNELS[-1]
         for skip, channels in zip(reversed(SCALE_CHANNELS[:-1]), decoder_channels, strict=True):
             self.decoder.append(DecoderBlock(deep, skip, channels))
@@ -83,7 +85,7 @@ class EffNetLite0UNet(nn.Module):
         scales = self.encoder(x)
         h, stages = scales[-1], []
         for block, skip in zip(self.decoder, reversed(scales[:-1]), strict=True):
-            h = block(h, skip)
+            h = block(self.channel_dropout(h), skip)
             stages.append(h)
         lesion = F.interpolate(self.lesion(h), size=x.shape[2:], mode="bilinear", align_corners=False)
         side = [self.side[0](stages[2]), self.side[1](stages[1])]

@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from models.steps import Strict
+from models.training.lesion_change import Batch, fade_lesions, paste_lesions
 
 
 class AugmentSettings(Strict):
@@ -38,6 +39,9 @@ class AugmentSettings(Strict):
     cutout_probability: float
     neighbour_probability: float  # neighbouring slices replaced by the middle one, or reversed
     maximum: float  # intensities are clipped to 0 .. maximum at the end
+    fade_probability: float = 0.0  # lesions mixed with tissue as bright as their surroundings
+    fade_largest: float = 0.0  # share of that tissue, at most
+    paste_probability: float = 0.0  # lesions of other images pasted in; only for sets with a class without
 
 
 def uniform(low: float, high: float, shape: tuple[int, ...], generator: Generator) -> Tensor:
@@ -50,13 +54,18 @@ def chance(probability: float, count: int, generator: Generator) -> Tensor:
     return (torch.rand(count, 1, 1, 1, generator=generator) < probability).float()
 
 
-def augment(
-    image: Tensor, mask: Tensor, settings: AugmentSettings, generator: Generator
-) -> tuple[Tensor, Tensor]:
-    """(B, C, H, W), (B, 1, H, W) -> the same, cropped to (rows, columns); the mask stays 0 or 1."""
-    image, mask = move(image, mask, settings, generator)
-    image = appearance(image, settings, generator)
-    return image, mask
+def augment(batch: Batch, settings: AugmentSettings, no_lesion: int | None, generator: Generator) -> Batch:
+    """(B, C, H, W), (B, 1, H, W), (B,) -> the same, cropped to (rows, columns); the mask stays 0 or 1.
+
+    `no_lesion` is the class of images without a lesion, None where there are no classes.
+    """
+    image, mask = move(batch.image, batch.mask, settings, generator)
+    batch = Batch(image, mask, batch.classes)
+    if settings.paste_probability > 0 and no_lesion is not None:
+        batch = paste_lesions(batch, settings.paste_probability, no_lesion, generator)
+    if settings.fade_probability > 0:
+        batch = fade_lesions(batch, settings.fade_probability, settings.fade_largest, generator)
+    return batch._replace(image=appearance(batch.image, settings, generator))
 
 
 def move(

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from models.evaluation.evaluate import EvaluationReport, evaluate_package, frozen_part
+from models.evaluation.evaluate import CaseResult, EvaluationReport, frozen_part, judge_all, report_of
 from models.evaluation.overlap import dice
 from models.evaluation.pictures import contact_sheet, outlined, save_jpeg
 from models.manifest import Evaluation, FileRole, Golden, Manifest, PackageFile, Runtime, Training
@@ -38,6 +38,12 @@ WEIGHTS, GOLDEN_IN, GOLDEN_OUT, CARD = (
     "golden/input.npz",
     "golden/expected.npz",
     "CARD.md",
+)
+DRAFT_FILES: tuple[tuple[str, FileRole], ...] = (
+    (WEIGHTS, "weights"),
+    (GOLDEN_IN, "golden_in"),
+    (GOLDEN_OUT, "golden_out"),
+    (CARD, "card"),
 )
 CELL_PIXELS = 180  # of a slice on a contact sheet
 
@@ -64,9 +70,10 @@ def build_package(
     released: str,
     pictured: Sequence[PicturedCase] = (),
     notes: Sequence[str] = (),
+    others: Sequence[CaseResult] = (),
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[Package, EvaluationReport]:
-    """Write a package folder and return it, loaded and verified, with its evaluation on the scored fold.
+) -> tuple[Package, tuple[EvaluationReport, ...]]:
+    """Write a package folder and return it, loaded and verified, with its evaluations.
 
     An existing package is replaced at the end, when the new one is whole.
 
@@ -77,9 +84,50 @@ def build_package(
     version, released : e.g. 1.0.0 and 2026-11-21
     pictured : cases whose slices are shown on the card with the model's outlines
     notes : sentences about how this very file was made, for the card
+    others : results of the networks of the other folds; with them go figures over all cases
     """
     recipe = RECIPES[runs[-1].recipe]
     folder = package_folder.with_name(f".{package_folder.name}.partial")
+    predictor = open_draft(weights, runs, folder, version=version, released=released)
+    draft = predictor.package.manifest
+    golden = write_golden(predictor, golden_input(recipe.kind), draft.golden)
+    captions = draw_pictures(predictor, pictured)
+    results = judge_all(
+        predictor, data_folder, read_split(split_path(recipe.kind)).scored(), progress=progress
+    )
+    report = report_of(predictor.package, results, "scored")
+    reports = [report, frozen_part(report)]
+    if others:
+        reports.append(report_of(predictor.package, [*results, *others], "out-of-fold"))
+    evaluation = tuple(row for part in reports for row in evaluation_rows(part))
+    describe = partial(
+        assemble,
+        recipe,
+        runs,
+        folder,
+        [*DRAFT_FILES, *((name, "picture") for name, _ in captions)],
+        evaluation,
+        golden,
+        version=version,
+        released=released,
+    )
+    sentences = [*excluded_groups(read_split(split_path(recipe.kind))), *notes]
+    (folder / CARD).write_text(card_text(describe(), runs, captions, sentences), encoding="utf-8")
+    text = json.dumps(describe().model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+    (folder / MANIFEST_NAME).write_text(text, encoding="utf-8")
+    golden_report = Predictor(load_package(folder), device="cpu").verify_golden()
+    if not golden_report.passed:
+        raise RuntimeError(f"{folder}: the golden case does not repeat itself: {golden_report.message}")
+    shutil.rmtree(package_folder, ignore_errors=True)
+    folder.rename(package_folder)
+    return load_package(package_folder), tuple(reports)
+
+
+def open_draft(
+    weights: Path, runs: Sequence[TrainingRun], folder: Path, *, version: str, released: str
+) -> Predictor:
+    """Weights as they would be shipped, in a folder without figures, card and golden answer: to be judged."""
+    recipe = RECIPES[runs[-1].recipe]
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "golden").mkdir(parents=True)
     tensors = load_file(weights)
@@ -87,42 +135,13 @@ def build_package(
     halves = {key: value.half() if value.dtype == torch.float32 else value for key, value in tensors.items()}
     save_file(halves, folder / WEIGHTS)
     (folder / WEIGHTS).chmod(0o644)  # safetensors writes for the owner alone; a service reads as another user
-    arrays = golden_input(recipe.kind)
-    np.savez_compressed(folder / GOLDEN_IN, allow_pickle=False, **arrays)
-    files: list[tuple[str, FileRole]] = [
-        (WEIGHTS, "weights"),
-        (GOLDEN_IN, "golden_in"),
-        (GOLDEN_OUT, "golden_out"),
-        (CARD, "card"),
-    ]
+    np.savez_compressed(folder / GOLDEN_IN, allow_pickle=False, **golden_input(recipe.kind))
     # The golden answer and the figures come from the package itself: first without them, then with.
     for name in (GOLDEN_OUT, CARD):
         (folder / name).write_bytes(b"")
     golden = Golden(probability_tolerance=0.02, class_tolerance=0.02, lesions=0, class_name=None)
-    describe = partial(assemble, recipe, runs, folder, version=version, released=released)
-    draft = describe(files, (), golden)
-    predictor = Predictor(Package(draft, folder, digest_of(draft.model_dump(mode="json"))), device="cpu")
-    golden = write_golden(predictor, arrays, golden)
-    captions = draw_pictures(predictor, pictured)
-    files += [(name, "picture") for name, _ in captions]
-    report = evaluate_package(predictor.package, data_folder, predictor=predictor, progress=progress)
-    evaluation = tuple(row for part in (report, frozen_part(report)) for row in evaluation_rows(part))
-    card = card_text(
-        describe(files, evaluation, golden),
-        runs,
-        captions,
-        [*excluded_groups(read_split(split_path(recipe.kind))), *notes],
-    )
-    (folder / CARD).write_text(card, encoding="utf-8")
-    manifest = describe(files, evaluation, golden)
-    text = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
-    (folder / MANIFEST_NAME).write_text(text, encoding="utf-8")
-    golden_report = Predictor(load_package(folder), device="cpu").verify_golden()
-    if not golden_report.passed:
-        raise RuntimeError(f"{folder}: the golden case does not repeat itself: {golden_report.message}")
-    shutil.rmtree(package_folder, ignore_errors=True)
-    folder.rename(package_folder)
-    return load_package(package_folder), report
+    draft = assemble(recipe, runs, folder, DRAFT_FILES, (), golden, version=version, released=released)
+    return Predictor(Package(draft, folder, digest_of(draft.model_dump(mode="json"))), device="cpu")
 
 
 def excluded_groups(split: Split) -> list[str]:

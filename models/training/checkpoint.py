@@ -26,6 +26,7 @@ class RunState:
     seed: int
     recipe_sha256: str
     split_sha256: str
+    scored_fold: int
 
 
 def save_checkpoint(

@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -22,10 +22,13 @@ from models.networks.unet import EffNetLite0UNet
 from models.steps import Standardise
 from models.training.augment import augment
 from models.training.checkpoint import RunState, load_checkpoint, save_checkpoint
+from models.training.lesion_change import Batch
 from models.training.losses import joint_loss
 from models.training.pretrained import load_imagenet
 from models.training.recipes import Recipe
 from models.training.training_set import TrainingSet, draw_batch
+
+NO_LESION = "normal"  # the class of images without one
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ def train(
     *,
     seed: int,
     split_sha256: str,
+    scored_fold: int = 0,
     limits: LoopLimits,
     resume: bool,
     progress: Callable[[Progress], None],
@@ -80,10 +84,15 @@ def train(
     Raises
     ------
     ValueError
-        Resuming a run that was started with another recipe, seed or split.
+        Resuming a run that was started with another recipe, seed, split or fold.
     """
     torch.manual_seed(seed)
-    network = build_network(recipe.network, dropout=recipe.dropout, drop_rate=recipe.drop_rate)
+    network = build_network(
+        recipe.network,
+        dropout=recipe.dropout,
+        drop_rate=recipe.drop_rate,
+        decoder_dropout=recipe.decoder_dropout,
+    )
     if initial_weights is not None:
         network.load_state_dict(initial_weights)
     elif pretrained:
@@ -93,12 +102,12 @@ def train(
     rates = [float(group["lr"]) for group in optimizer.param_groups]
     average = {key: value.clone() for key, value in network.state_dict().items()}
     checkpoint = out / "checkpoint.safetensors"
-    state = RunState(0, 0.0, seed, recipe.sha256, split_sha256)
+    state = RunState(0, 0.0, seed, recipe.sha256, split_sha256, scored_fold)
     if resume and checkpoint.is_file():
         stored = load_checkpoint(checkpoint, network, average, optimizer)
-        if (stored.seed, stored.recipe_sha256, stored.split_sha256) != (seed, recipe.sha256, split_sha256):
+        if replace(stored, step=state.step, seconds=state.seconds) != state:
             raise ValueError(
-                f"{checkpoint} belongs to another recipe, seed or split; train into another folder"
+                f"{checkpoint} belongs to another recipe, seed, split or fold; train into another folder"
             )
         state = stored
     step, earlier_seconds = state.step, state.seconds
@@ -112,7 +121,7 @@ def train(
             share = max(share, seconds / (60 * limits.minutes))
         stop = limits.stop_after_seconds is not None and now - began >= limits.stop_after_seconds
         if share >= 1 or stop or now - saved >= limits.checkpoint_seconds:
-            state = RunState(step, seconds, seed, recipe.sha256, split_sha256)
+            state = replace(state, step=step, seconds=seconds)
             save_checkpoint(checkpoint, network, average, optimizer, state)
             saved = now
         if share >= 1:
@@ -174,7 +183,10 @@ def training_step(
     indices = draw_batch(data, recipe.batch, recipe.extra_share, generator)
     image = data.images[data.neighbours[indices]].float()
     mask = data.masks[indices][:, None].float()
-    image, mask = augment(image, mask, recipe.augment, generator)
+    no_lesion = recipe.classes.index(NO_LESION) if NO_LESION in recipe.classes else None
+    image, mask, classes = augment(
+        Batch(image, mask, data.classes[indices]), recipe.augment, no_lesion, generator
+    )
     scale = next(item for item in recipe.preprocess if isinstance(item, Standardise))
     image = ((image - scale.mean) / scale.deviation).contiguous(memory_format=torch.channels_last)
     network.train()
@@ -185,7 +197,7 @@ def training_step(
     terms = joint_loss(
         maps,
         mask,
-        data.classes[indices] if recipe.classes else None,
+        classes if recipe.classes else None,
         over=recipe.dice_over,
         class_weight=recipe.class_weight,
         label_smoothing=recipe.label_smoothing,

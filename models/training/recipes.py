@@ -43,6 +43,7 @@ class Recipe(Strict):
     ema_decay: float
     dropout: float
     drop_rate: float
+    decoder_dropout: float = 0.0  # of whole channels, before each step up
     dice_over: DiceOver
     class_weight: float
     label_smoothing: float
@@ -51,8 +52,11 @@ class Recipe(Strict):
 
     @property
     def sha256(self) -> str:
-        """Hash of the settings, recorded in the package."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        """Hash of the settings, recorded in the package.
+
+        Settings at their default are left out, so that a new one does not change what older packages name.
+        """
+        return hashlib.sha256(self.model_dump_json(exclude_defaults=True).encode()).hexdigest()
 
 
 BREAST = Recipe(

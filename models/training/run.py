@@ -26,6 +26,7 @@ class TrainingRun:
     recipe: str
     recipe_sha256: str
     split_sha256: str
+    scored_fold: int
     seed: int
     steps: int
     seconds: float
@@ -41,6 +42,7 @@ def run_training(
     out_folder: Path,
     *,
     seed: int = 45,
+    scored_fold: int = 0,
     steps: int | None = None,
     minutes: float | None = None,
     stop_after_seconds: float | None = None,
@@ -49,7 +51,7 @@ def run_training(
     initial_weights: Path | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> TrainingRun:
-    """Train on all folds but the scored one.
+    """Train on all folds but `scored_fold`.
 
     Parameters
     ----------
@@ -73,7 +75,7 @@ def run_training(
     split = read_split(split_path(recipe.kind))
     check_against_folder(split, list_cases(recipe.kind, folder))
     out_folder.mkdir(parents=True, exist_ok=True)
-    real = list(load_cases(recipe.kind, folder, split.training()))
+    real = list(load_cases(recipe.kind, folder, split.training(scored_fold)))
     extra = load_extra(extra_cases) if isinstance(extra_cases, Path) else list(extra_cases or [])
     data = build_training_set([*real, *extra], recipe)
     keep_freed_memory()
@@ -83,6 +85,7 @@ def run_training(
         out_folder,
         seed=seed,
         split_sha256=split.sha256,
+        scored_fold=scored_fold,
         limits=LoopLimits(steps or recipe.steps, minutes, stop_after_seconds),
         resume=resume,
         progress=progress or (lambda _: None),
@@ -92,6 +95,7 @@ def run_training(
         recipe=recipe.id,
         recipe_sha256=recipe.sha256,
         split_sha256=split.sha256,
+        scored_fold=scored_fold,
         seed=seed,
         steps=result.step,
         seconds=round(result.seconds, 1),

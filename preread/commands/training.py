@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +13,7 @@ from preread.commands.options import (
     FIGURE_COLUMNS,
     DataFolder,
     Json,
+    figure_row,
     print_json,
     print_table,
     wrong_use,
@@ -21,12 +22,14 @@ from preread.commands.options import (
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from models.evaluation.evaluate import CaseResult
     from models.training.build import PicturedCase
     from models.training.cases import Case
     from models.training.recipes import Recipe
     from models.training.run import TrainingRun
 
 WEIGHTS = "weights.safetensors"
+FOLDS = 5
 PICTURED, UNSEEN = 6, 1000  # cases on the card, and how far their seed is from that of the training
 GENERATED = {"brain-flair-lesion": 36, "breast-us-lesion": 60}
 # The first run of this recipe draws at the skull base of heads without lesion; a short second one ends that.
@@ -50,6 +53,14 @@ def train(
     fine_tune: Annotated[
         bool | None, typer.Option(help="Add a short second run; without the option as shipped.")
     ] = None,
+    out_of_fold: Annotated[
+        bool,
+        typer.Option("--out-of-fold", help="Train and judge the networks of the other folds, too: slow."),
+    ] = False,
+    fold: Annotated[
+        int | None,
+        typer.Option(min=0, max=FOLDS - 1, help="Only train the network that does not see this fold."),
+    ] = None,
     note: Annotated[
         list[str] | None, typer.Option(help="A sentence for the card about this training; may be repeated.")
     ] = None,
@@ -61,22 +72,25 @@ def train(
     from rich.progress import Progress
 
     from models.training.build import build_package
-    from models.training.recipes import RECIPES, fine_tuning
+    from models.training.recipes import RECIPES
 
     if name not in RECIPES:
         raise wrong_use(f"there is no recipe {name}. Known: {', '.join(sorted(RECIPES))}.")
     recipe = RECIPES[name]
+    plan = _Plan(
+        recipe, data, seed, steps, minutes, fresh, fine_tune if fine_tune is not None else name in FINE_TUNED
+    )
     with Progress(console=Console(stderr=True)) as bar:
         cases = _generated(recipe, GENERATED[name] if generated is None else generated, seed, bar)
-        runs = [_run(recipe, data, out / "first", bar, cases, seed, steps, minutes, fresh)]
-        last = out / "first"
-        if fine_tune if fine_tune is not None else name in FINE_TUNED:
-            last = out / "fine-tuned"
-            second = fine_tuning(recipe)
-            start = out / "first" / WEIGHTS
-            runs.append(_run(second, data, last, bar, cases, seed + 1, None, minutes, fresh, start))
+        if fold is not None:
+            _train_fold(plan, out, fold, bar, cases)
+            return
+        runs, last = _train_fold(plan, out, 0, bar, cases)
+        others: list[CaseResult] = []
+        for other in range(1, FOLDS) if out_of_fold else ():
+            others += _judge_fold(plan, out, other, bar, cases)
         task = bar.add_task(f"evaluating {name}", total=None)
-        package, report = build_package(
+        package, reports = build_package(
             last / WEIGHTS,
             runs,
             data,
@@ -85,17 +99,17 @@ def train(
             released=f"{datetime.now(UTC):%Y-%m-%d}",
             pictured=_pictured(recipe, seed),
             notes=note or (),
+            others=others,
             progress=lambda done, of: bar.update(task, completed=done, total=of),
         )
-    figures = [asdict(figure) for figure in report.figures]
+    shown = [report for report in reports if report.subset != "frozen"]
     if as_json:
+        figures = {report.subset: [asdict(figure) for figure in report.figures] for report in shown}
         print_json({"package": package.folder, "runs": [asdict(run) for run in runs], "figures": figures})
         return
-    rows = [
-        (f.metric, f"{f.value:.3f}", f"{f.ci95[0]:.3f} to {f.ci95[1]:.3f}", f"{f.n} {f.unit}")
-        for f in report.figures
-    ]
-    print_table(FIGURE_COLUMNS, rows, empty="No figures.")
+    for report in shown:
+        sys.stdout.write(f"{report.subset}\n")
+        print_table(FIGURE_COLUMNS, [figure_row(figure) for figure in report.figures], empty="No figures.")
     sys.stdout.write(f"\nPackage: {package.folder}\n")
 
 
@@ -127,30 +141,72 @@ def _what_it_shows(case: "Case") -> str:
     return f"{case.class_name} lesion" if case.class_name else "case with lesions"
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """What all folds have in common."""
+
+    recipe: "Recipe"
+    data: Path
+    seed: int
+    steps: int | None
+    minutes: float | None
+    fresh: bool
+    fine_tuned: bool
+
+
+def _train_fold(
+    plan: _Plan, out: Path, fold: int, bar: "Progress", cases: "list[Case]"
+) -> "tuple[list[TrainingRun], Path]":
+    """The runs of the network that does not see `fold`, and the folder of the last one."""
+    last = out / f"fold-{fold}" / "first"
+    runs = [_run(plan, last, fold, bar, cases)]
+    if plan.fine_tuned:
+        start, last = last / WEIGHTS, out / f"fold-{fold}" / "fine-tuned"
+        runs.append(_run(plan, last, fold, bar, cases, start))
+    return runs, last
+
+
+def _judge_fold(
+    plan: _Plan, out: Path, fold: int, bar: "Progress", cases: "list[Case]"
+) -> "list[CaseResult]":
+    """Train without `fold`, then judge on it."""
+    from models.evaluation.evaluate import judge_all
+    from models.training.build import open_draft
+    from models.training.split import read_split, split_path
+
+    runs, last = _train_fold(plan, out, fold, bar, cases)
+    draft = out / f"fold-{fold}" / "draft"
+    predictor = open_draft(
+        last / WEIGHTS, runs, draft, version="0.0.1", released=f"{datetime.now(UTC):%Y-%m-%d}"
+    )
+    task = bar.add_task(f"evaluating fold {fold}", total=None)
+    items = read_split(split_path(plan.recipe.kind)).scored(fold)
+    return judge_all(
+        predictor, plan.data, items, progress=lambda done, of: bar.update(task, completed=done, total=of)
+    )
+
+
 def _run(
-    recipe: "Recipe",
-    data: Path,
+    plan: _Plan,
     out: Path,
+    fold: int,
     bar: "Progress",
     cases: "list[Case]",
-    seed: int,
-    steps: int | None,
-    minutes: float | None,
-    fresh: bool,
     start: Path | None = None,
 ) -> "TrainingRun":
     from models.training.run import run_training
 
-    title = f"{out.name} run"
+    title = f"fold {fold}, {out.name} run"
     task = bar.add_task(title, total=1.0)
     run = run_training(
-        recipe,
-        data,
+        plan.recipe,
+        plan.data,
         out,
-        seed=seed,
-        steps=steps,
-        minutes=minutes,
-        resume=not fresh,
+        seed=plan.seed if start is None else plan.seed + 1,
+        scored_fold=fold,
+        steps=plan.steps if start is None else None,
+        minutes=plan.minutes,
+        resume=not plan.fresh,
         extra_cases=cases,
         initial_weights=start,
         progress=lambda line: bar.update(

@@ -1,5 +1,6 @@
 """`preread models train`: one command from the data folder to a package that runs, for a run of two steps."""
 
+import csv
 import json
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from models.training.split import split_path
 from preread.owned import house
 
 
@@ -53,12 +55,25 @@ def test_the_figures_are_those_of_the_cases_that_were_not_trained_on(
 ) -> None:
     said = {
         figure["metric"]: figure["value"]
-        for figure in json.loads((folder / "said.json").read_text("utf-8"))["figures"]
+        for figure in json.loads((folder / "said.json").read_text("utf-8"))["figures"]["scored"]
     }
     scored = {row["metric"]: row for row in manifest["evaluation"] if row["subset"] == "scored"}
     assert {name: row["value"] for name, row in scored.items()} == pytest.approx(said, abs=1e-4)
     assert scored["accuracy_three_classes"]["n"] == 131
     assert scored["dice_per_lesion_image_mean"]["value"] < 0.5  # two steps teach nothing
+
+
+def test_a_fold_can_be_trained_alone_without_its_cases_and_makes_no_package(tmp_path: Path) -> None:
+    trained = preread(
+        *("models", "train", "breast-us-lesion", "--out", tmp_path, "--steps", 1, "--generated", 0),
+        *("--fold", 3),
+    )
+    assert trained.returncode == 0, trained.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["fold-3"]
+    run = json.loads((tmp_path / "fold-3" / "first" / "run.json").read_text("utf-8"))
+    rows = list(csv.DictReader(split_path("breast-us").read_text("utf-8").splitlines()))
+    assert run["scored_fold"] == 3
+    assert run["real_cases"] == sum(row["fold"] not in ("3", "-1") for row in rows)
 
 
 def test_the_card_shows_unseen_generated_cases_and_the_notes(folder: Path) -> None:

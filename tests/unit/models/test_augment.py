@@ -1,6 +1,7 @@
 import torch
 
 from models.training.augment import appearance, augment, move
+from models.training.lesion_change import Batch
 from models.training.recipes import BRAIN, BREAST
 
 
@@ -36,8 +37,11 @@ def test_rotation_keeps_shape_on_a_canvas_that_is_not_square():
 def test_the_mask_stays_binary_and_the_image_within_its_range():
     for recipe in (BRAIN, BREAST):
         image, mask = ovals()
-        found, found_mask = augment(
-            image[:, : recipe.network.in_channels], mask, recipe.augment, torch.Generator().manual_seed(7)
+        found, found_mask, _ = augment(
+            Batch(image[:, : recipe.network.in_channels], mask, torch.tensor([0, 1, 2, 0, 1, 2])),
+            recipe.augment,
+            2 if recipe.classes else None,
+            torch.Generator().manual_seed(7),
         )
         assert set(found_mask.unique().tolist()) <= {0.0, 1.0}
         assert found.min() >= 0
@@ -47,8 +51,9 @@ def test_the_mask_stays_binary_and_the_image_within_its_range():
 
 def test_the_same_generator_seed_gives_the_same_batch():
     image, mask = ovals()
-    runs = [augment(image, mask, BRAIN.augment, torch.Generator().manual_seed(9))[0] for _ in range(2)]
-    assert torch.equal(*runs)
+    batch = Batch(image[:, :1], mask, torch.tensor([0, 1, 2, 0, 1, 2]))
+    runs = [augment(batch, BREAST.augment, 2, torch.Generator().manual_seed(9)) for _ in range(2)]
+    assert all(torch.equal(first, second) for first, second in zip(*runs, strict=True))
 
 
 def test_appearance_does_not_move_anything():

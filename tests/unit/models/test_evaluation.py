@@ -5,7 +5,9 @@ from hypothesis import strategies as st
 
 from models.evaluation.bootstrap import interval
 from models.evaluation.classification import accuracy, auc
+from models.evaluation.evaluate import CaseResult, figures_of
 from models.evaluation.overlap import dice, mean_of_known
+from models.training.split import axilla_images
 
 
 def test_dice_of_half_overlapping_boxes():
@@ -67,3 +69,43 @@ def test_the_same_seed_gives_the_same_interval():
         interval(lambda i: float(values[i].mean()), [str(k) for k in range(30)], draws=100) for _ in range(2)
     ]
     assert runs[0] == runs[1]
+
+
+def case_result(name: str, *, dice_found: float | None, true_class: str, found_class: str) -> CaseResult:
+    scores = {"benign": 0.1, "malignant": 0.9 if true_class == "malignant" else 0.1, "normal": 0.1}
+    return CaseResult(
+        name=name,
+        group=name,
+        dice=dice_found,
+        is_drawn=bool(dice_found),
+        false_voxels=0,
+        truth_voxels=0 if dice_found is None else 9,
+        slices_with_truth=1,
+        slices_drawn=1,
+        true_class=true_class,
+        found_class=found_class,
+        class_scores=scores,
+    )
+
+
+def test_figures_over_all_folds_leave_no_image_out_and_those_of_the_scored_fold_name_the_axilla():
+    hidden = min(axilla_images())
+    results = [
+        case_result(hidden, dice_found=0.0, true_class="benign", found_class="normal"),
+        case_result("benign_001", dice_found=1.0, true_class="benign", found_class="benign"),
+        case_result("malignant_001", dice_found=0.5, true_class="malignant", found_class="malignant"),
+        case_result("normal_001", dice_found=None, true_class="normal", found_class="normal"),
+    ]
+
+    def values(subset):
+        return {
+            figure.metric: (figure.value, figure.n) for figure in figures_of("breast-us", results, subset)
+        }
+
+    scored, pooled = values("scored"), values("out-of-fold")
+    assert scored["dice_per_lesion_image_mean"] == pooled["dice_per_lesion_image_mean"] == (0.5, 3)
+    assert scored["dice_per_lesion_image_mean_without_axilla"] == (0.75, 2)
+    assert "dice_per_lesion_image_mean_without_axilla" not in pooled
+    assert pooled["accuracy_three_classes"] == (0.75, 4)
+    assert pooled["auc_malignant"] == (1.0, 4)
+    assert pooled["normals_drawn_on"] == (0.0, 1)

@@ -27,7 +27,7 @@ train(build_training_set(smoke_cases(9), SMOKE), SMOKE, Path(sys.argv[1]), seed=
 """
 
 
-def run(out, *, steps=6, progress=lambda _: None, seed=5, recipe=SMOKE, **limits):
+def run(out, *, steps=6, progress=lambda _: None, seed=5, recipe=SMOKE, fold=0, **limits):
     out.mkdir(exist_ok=True)
     return train(
         build_training_set(smoke_cases(9), recipe),
@@ -35,6 +35,7 @@ def run(out, *, steps=6, progress=lambda _: None, seed=5, recipe=SMOKE, **limits
         out,
         seed=seed,
         split_sha256="-",
+        scored_fold=fold,
         limits=LoopLimits(steps=steps, log_steps=1, **limits),
         resume=True,
         pretrained=False,
@@ -78,12 +79,14 @@ def test_minutes_complete_the_schedule_before_all_steps_are_done(tmp_path):
     assert result.step < 10_000
 
 
-def test_another_seed_recipe_or_split_cannot_resume_a_run(tmp_path):
+def test_another_seed_recipe_split_or_fold_cannot_resume_a_run(tmp_path):
     run(tmp_path / "a", steps=3, stop_after_seconds=0.0)
-    with pytest.raises(ValueError, match="another recipe, seed or split"):
+    with pytest.raises(ValueError, match="another recipe, seed, split or fold"):
         run(tmp_path / "a", seed=6)
-    with pytest.raises(ValueError, match="another recipe, seed or split"):
+    with pytest.raises(ValueError, match="another recipe, seed, split or fold"):
         run(tmp_path / "a", recipe=SMOKE.model_copy(update={"weight_decay": 0.5}))
+    with pytest.raises(ValueError, match="another recipe, seed, split or fold"):
+        run(tmp_path / "a", fold=1)
 
 
 def test_training_lowers_the_loss_and_logs_every_step(tmp_path):
