@@ -185,18 +185,22 @@ def draw_pictures(predictor: Predictor, cases: Sequence[PicturedCase]) -> list[t
 
 def said_of(prediction: Prediction, truth: NDArray[np.bool_] | None) -> str:
     """What a model made of a case, in words, and what the colours of its picture mean."""
-    found = prediction.labels > 0
-    is_there = truth is not None and bool(truth.any())
-    if truth is not None and is_there:
-        words = f"Dice {dice(found, truth):.2f}" if (found & truth).any() else "missed"
-        if found.any() and words == "missed":
-            words = "missed, and outlined elsewhere"
-    else:
-        words = "outlined" if found.any() else "nothing outlined"
-        words += ", falsely" if truth is not None and found.any() else ""
+    words = outline_words(prediction.labels > 0, truth)
     if prediction.class_name is not None and prediction.class_scores is not None:
         words += f"; class {prediction.class_name} ({prediction.class_scores[prediction.class_name]:.2f})"
     return f"{words}. Red: model{'; there is no truth' if truth is None else ', green: truth'}."
+
+
+def outline_words(found: NDArray[np.bool_], truth: NDArray[np.bool_] | None) -> str:
+    """How an outline compares with the truth, where there is one; both (slices, rows, columns)."""
+    is_drawn = bool(found.any())
+    if truth is None:
+        return "outlined" if is_drawn else "nothing outlined"
+    if not truth.any():
+        return "outlined, falsely" if is_drawn else "nothing outlined"
+    if not (found & truth).any():
+        return "missed, and outlined elsewhere" if is_drawn else "missed"
+    return f"Dice {dice(found, truth):.2f}"
 
 
 def evaluation_rows(report: EvaluationReport) -> list[Evaluation]:
