@@ -11,6 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from config.certificates import normal_binding
 from config.identity import UPLOAD_AE
 from config.tokens import is_token_hash
 
@@ -104,6 +105,13 @@ class PeerSettings(Branch):
         None,
         description="Names of peers that get its results; empty: itself, when it has host and port.",
     )
+    tls: bool = Field(False, description="Whether we call it by TLS, showing `tls.certificate`.")
+    certificates: tuple[str, ...] = Field(
+        (),
+        description="Certificates it is bound to: it may then call by TLS alone and must show one of them, "
+        "also when we call it. `sha256:` and a fingerprint, or the common name or DNS name of a certificate "
+        "that `tls.trusted` vouches for; empty: any trusted certificate, and plain DICOM where that is on.",
+    )
 
     check_ae_title = field_validator("ae_title")(_ae_title)
 
@@ -124,6 +132,11 @@ class PeerSettings(Branch):
                     f"addresses: {item!r} is neither an IP address nor a network (10.1.0.0/16). Correct it."
                 ) from None
         return value
+
+    @field_validator("certificates")
+    @classmethod
+    def _bindings(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(normal_binding(entry) for entry in value)
 
     @field_validator("token_hash")
     @classmethod
@@ -146,8 +159,15 @@ class DatabaseSettings(Branch):
 class ListenerSettings(Branch):
     """How studies come in."""
 
-    host: str = Field("0.0.0.0", description="Address to listen on.")
+    host: str = Field(
+        "127.0.0.1", description="Address to listen on; anything but loopback needs `plain`. See `tls`, too."
+    )
     port: int = Field(11112, ge=0, le=65535, description="Port to listen on; 11112 is registered for DICOM.")
+    plain: bool = Field(
+        False,
+        description="Whether other machines may send without TLS: images and patients' names then cross the "
+        "network in the clear, and an AE title is as good as the address it calls from.",
+    )
     quiet_seconds: float = Field(
         30.0,
         gt=0,
@@ -198,6 +218,47 @@ class ListenerSettings(Branch):
     reserve_gib: float = Field(
         2.0, ge=0, description="Free disk below which we answer 0xA700 (out of resources)."
     )
+
+    @model_validator(mode="after")
+    def _plain_beyond_loopback(self) -> "ListenerSettings":
+        if not self.plain and not _is_loopback(self.host):
+            raise ValueError(
+                f"listener.host {self.host} is reachable from other machines, and this port speaks DICOM "
+                "without TLS. Set listener.plain to true if images may cross the network in the clear, or "
+                "leave listener.host at 127.0.0.1 and set tls.port."
+            )
+        return self
+
+
+class TlsSettings(Branch):
+    """DICOM over TLS 1.2 and 1.3, in and out, with a certificate on both sides (PS3.15 B.12)."""
+
+    host: str = Field("0.0.0.0", description="Address to listen on.")
+    port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="Port to listen on; 2762 is registered for DICOM over TLS; empty: nobody calls by TLS.",
+    )
+    certificate: Path | None = Field(
+        None, description="PEM file with this node's certificate and its chain; read again when it changes."
+    )
+    private_key: Path | None = Field(None, description="PEM file with the key of the certificate.")
+    trusted: Path | None = Field(
+        None,
+        description="PEM file of those whose certificates are trusted: authorities, or the certificates of "
+        "the peers themselves.",
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> "TlsSettings":
+        files = (self.certificate, self.private_key, self.trusted)
+        if (self.port is not None or any(files)) and not all(files):
+            raise ValueError(
+                "tls.certificate, tls.private_key and tls.trusted belong together, and tls.port needs them. "
+                "Set all of them."
+            )
+        return self
 
 
 class StowSettings(Branch):
@@ -353,6 +414,7 @@ class Settings(Branch):
     )
     database: DatabaseSettings = DatabaseSettings()
     listener: ListenerSettings = ListenerSettings()
+    tls: TlsSettings = TlsSettings()
     stow: StowSettings = StowSettings()
     worker: WorkerSettings = WorkerSettings()
     packages: PackageSettings = PackageSettings()
@@ -373,6 +435,11 @@ class Settings(Branch):
             raise ValueError("peers: two have the same token_hash. Make one for each.")
         if self.web.upload and any(peer.ae_title == UPLOAD_AE for peer in self.peers):
             raise ValueError(f"peers: {UPLOAD_AE} is what the page sends as. Rename the peer.")
+        for peer in self.peers:
+            if peer.tls and self.tls.certificate is None:
+                raise ValueError(f"peer {peer.name!r}: tls needs tls.certificate and what belongs to it.")
+            if peer.certificates and not peer.tls and self.tls.port is None:
+                raise ValueError(f"peer {peer.name!r}: certificates are shown by TLS alone. Set tls.port.")
         targets = [target for peer in self.peers for target in peer.send_to or ()]
         for target in (*targets, *self.results.send_to):
             chosen = next((p for p in self.peers if p.name == target), None)

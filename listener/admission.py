@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from config import guards_off
+from config.certificates import Certificate
 from config.identity import UPLOAD_AE
 from config.settings import PeerSettings, Settings
 from listener.dataset_scan import (
@@ -80,6 +81,7 @@ class _Allowed:
     name: str
     may_send: bool
     networks: tuple[_Network, ...]
+    certificates: tuple[str, ...]
 
 
 class Admission:
@@ -96,7 +98,9 @@ class Admission:
         self._takes_uploads = settings.web.upload
         self._may_send: dict[tuple[str, str], bool] = {}
         for peer in settings.peers:
-            allowed = _Allowed(peer.name, peer.may_send, _networks(peer, addresses_of_hosts))
+            allowed = _Allowed(
+                peer.name, peer.may_send, _networks(peer, addresses_of_hosts), peer.certificates
+            )
             self._peers.setdefault(peer.ae_title, []).append(allowed)
 
     @property
@@ -104,8 +108,15 @@ class Admission:
         """Every AE title that may associate."""
         return frozenset(self._peers)
 
-    def associate(self, *, calling_ae: str, called_ae: str, address: str) -> Rejection | None:
-        """Why this caller may not associate; None: it may."""
+    def associate(
+        self, *, calling_ae: str, called_ae: str, address: str, certificate: Certificate | None = None
+    ) -> Rejection | None:
+        """Why this caller may not associate; None: it may.
+
+        Parameters
+        ----------
+        certificate : that it showed, verified; None: it came without TLS
+        """
         if called_ae != self._ae_title:
             return Rejection(
                 REJECT_CALLED_AE,
@@ -119,13 +130,14 @@ class Admission:
                 "no peer with this AE title is configured",
                 f"If it may send, add a peer with ae_title {calling_ae} and addresses [{address}] to peers.",
             )
-        if self._at(peers, address) is None:
+        here = self._all_at(peers, address)
+        if not here:
             return Rejection(
                 REJECT_CALLING_AE,
                 "this AE title may not call from this address",
                 f"If it may, add {address} to the addresses of peer {peers[0].name}.",
             )
-        return None
+        return _foreign(here, certificate)
 
     def store(
         self, *, calling_ae: str, address: str, sop_class: bytes, sop_instance: bytes, abstract_syntax: str
@@ -152,14 +164,35 @@ class Admission:
         return known
 
     def _at(self, peers: Iterable[_Allowed], address: str) -> _Allowed | None:
+        return next(iter(self._all_at(peers, address)), None)
+
+    def _all_at(self, peers: Iterable[_Allowed], address: str) -> list[_Allowed]:
         try:
             caller = ipaddress.ip_address(address)
         except ValueError:
+            return []
+        return [peer for peer in peers if any(caller in network for network in peer.networks)]
+
+
+def _foreign(peers: Iterable[_Allowed], certificate: Certificate | None) -> Rejection | None:
+    """Why a caller is none of these peers, all of its AE title and address, by the certificate it showed."""
+    bound = []
+    for peer in peers:
+        if not peer.certificates or (certificate is not None and certificate.is_one_of(peer.certificates)):
             return None
-        for peer in peers:
-            if any(caller in network for network in peer.networks):
-                return peer
-        return None
+        bound.append(peer.name)
+    names = " or ".join(bound)
+    if certificate is None:
+        return Rejection(
+            REJECT_CALLING_AE,
+            "this AE title is bound to a certificate and called without TLS",
+            f"Let the peer call tls.port, or remove the certificates of peer {names}.",
+        )
+    return Rejection(
+        REJECT_CALLING_AE,
+        f"this AE title is bound to another certificate than the one shown: {certificate.title}",
+        f"If it is the peer's, add {certificate.fingerprint} to the certificates of peer {names}.",
+    )
 
 
 def _networks(peer: PeerSettings, addresses_of_hosts: Mapping[str, Iterable[str]]) -> tuple[_Network, ...]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from enum import Enum, auto
 
 from config import guards_off, kill_points
+from config.certificates import Certificate
 from db.spool import SpoolFailed
 from listener.admission import OUT_OF_RESOURCES, Refusal
 from listener.dimse import DimseReader, EchoRequest, Fragment, StoreRequest, echo_response, store_response
@@ -23,6 +24,7 @@ from listener.pdu import (
     Release,
     abort_pdu,
 )
+from listener.tls_socket import TlsSocket
 
 OUTPUT_BYTES_MAX = 8 << 10  # of replies per turn; a peer that does not read them is not read either
 DISCARDED_BYTES_MAX = 256 << 10  # of what a peer still sends after our last word
@@ -40,8 +42,10 @@ class Stage(Enum):
 class Connection:
     """One peer. `stage`, `pace` and what is buffered belong to the loop, the rest to this class."""
 
-    def __init__(self, sock: socket.socket, address: str, accepted_at: float) -> None:
+    def __init__(self, sock: socket.socket | TlsSocket, address: str, accepted_at: float) -> None:
         self.sock, self.address = sock, address
+        self.tls = sock if isinstance(sock, TlsSocket) else None
+        self.certificate: Certificate | None = None  # that the peer showed
         self.stage = Stage.REQUESTING
         self.pace = Pace(accepted_at)
         self.sender = Sender("", "", address)
@@ -80,6 +84,16 @@ class Connection:
         if last_word:
             self._replies.append(last_word)
         self.abandon()
+
+    @property
+    def is_private(self) -> bool:
+        """Whether the association request may come: at once, or behind the handshake where TLS is spoken."""
+        return self.tls is None or self.tls.is_established
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether something can be read of which no poll tells."""
+        return self.tls is not None and self.tls.has_unread
 
     @property
     def has_output(self) -> bool:

@@ -8,6 +8,7 @@ import errno
 import os
 import select
 import socket
+import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,10 +21,13 @@ from listener.admission import OUT_OF_RESOURCES, Refusal, plain_address, remedy_
 from listener.connection import Connection, Stage
 from listener.guard import Census, Limits, Shortage
 from listener.half_made import HalfMade
+from listener.handshake_words import in_words
 from listener.intake import Intake, Sender
 from listener.negotiate import Accepted, Negotiator, Rejected
 from listener.pdu import REJECT_LIMIT, PeerError, abort_pdu, ae_titles, reject_pdu, request_size
+from listener.served_certificate import ServedCertificate
 from listener.submissions import Submission, Submissions
+from listener.tls_socket import TlsSocket
 
 ACCEPTED_PER_TURN = 64
 SWEEP_SECONDS = 0.25
@@ -46,7 +50,7 @@ _REMEDIES: dict[Shortage, str] = {
     "in all": "Raise listener.connections_max if so many associations are wanted.",
 }
 
-Adopt = Callable[[socket.socket, Sender], bool]
+Adopt = Callable[[socket.socket | TlsSocket, Sender], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +64,20 @@ class Refused:
     remedy: str
 
 
+@dataclass(frozen=True, slots=True)
+class SecurePort:
+    """A listening socket whose connections begin with a TLS handshake."""
+
+    listening: socket.socket
+    served: ServedCertificate
+
+
 class Loop:
-    """The loop over one listening socket.
+    """The loop over one listening socket, or two.
 
     Parameters
     ----------
+    secure : where TLS is spoken, if anywhere
     adopt : takes a socket whose proposal is unusual, untouched; False when it has no place for it
     report : told of what was refused; must not wait
     publish : told the spool's committed mark after each commit; must not wait
@@ -81,8 +94,10 @@ class Loop:
         adopt: Adopt,
         report: Callable[[Refused], None],
         publish: Callable[[Mark], None],
+        secure: SecurePort | None = None,
     ) -> None:
-        self._listening, self._intake, self._negotiator = listening, intake, negotiator
+        self._intake, self._negotiator = intake, negotiator
+        self._listening: dict[int, tuple[socket.socket, ServedCertificate | None]] = {}
         self._limits, self._pdu_bytes_max = limits, pdu_bytes_max
         self._adopt, self._report, self._publish = adopt, report, publish
         self._log = logger("listener")
@@ -96,12 +111,15 @@ class Loop:
         self._stalling: dict[str, None] = {}
         self._ready: dict[Connection, None] = {}  # to be flushed at the end of the turn
         self._paused: dict[Connection, None] = {}
+        self._unread: dict[Connection, None] = {}  # what they sent is read, and not looked at yet
         self._waiting_to_write: set[Connection] = set()
         self._swept_at = 0.0
         self._told = 0
         self._draining = False
-        listening.setblocking(False)
-        self._poll.register(listening, select.EPOLLIN)
+        for sock, served in [(listening, None), *([(secure.listening, secure.served)] if secure else [])]:
+            sock.setblocking(False)
+            self._poll.register(sock, select.EPOLLIN)
+            self._listening[sock.fileno()] = sock, served
         self._poll.register(self._wakeup, select.EPOLLIN)
 
     def wake(self) -> None:
@@ -125,7 +143,7 @@ class Loop:
 
     def turn(self, timeout_seconds: float) -> None:
         """Read once, commit once, answer. Raises `SpoolFailed` after every waiting peer was told."""
-        if self._paused or self.submissions.are_waiting:
+        if self._paused or self._unread or self.submissions.are_waiting:
             timeout_seconds = 0.0
         elif self._half_made.are_held:
             timeout_seconds = min(timeout_seconds, HELD_SECONDS)
@@ -135,10 +153,14 @@ class Loop:
             for fd, event in events:
                 self._handle(fd, event, now)
             for connection in self._half_made.due(now):
-                self._poll.modify(connection.sock, _REQUEST)
+                self._await_request(connection)
             paused, self._paused = self._paused, {}
             for connection in paused:
                 self._guarded(connection, now, lambda c: c.process(self._intake, now))
+            unread, self._unread = self._unread, {}
+            for connection in unread:
+                if connection.sock.fileno() >= 0:
+                    self._handle(connection.sock.fileno(), select.EPOLLIN, now)
             self.submissions.step(self._intake)
             self._commit()
         except SpoolFailed:
@@ -151,8 +173,7 @@ class Loop:
 
     def stop_accepting(self) -> None:
         """Take no new connection; end associations as their message under way is complete."""
-        self._poll.unregister(self._listening)
-        self._listening.close()
+        self._stop_listening()
         self._draining = True
         for connection in [c for c in self._connections.values() if c.stage is Stage.REQUESTING]:
             self._close(connection)
@@ -162,9 +183,15 @@ class Loop:
         self.submissions.close(Refusal(OUT_OF_RESOURCES, "the listener stops"))
         for connection in list(self._connections.values()):
             self._close(connection)
-        self._listening.close()
+        self._stop_listening()
         self._poll.close()
         os.close(self._wakeup)
+
+    def _stop_listening(self) -> None:
+        for sock, _ in self._listening.values():
+            self._poll.unregister(sock)
+            sock.close()
+        self._listening = {}
 
     def _woken(self) -> None:
         os.eventfd_read(self._wakeup)
@@ -179,15 +206,16 @@ class Loop:
             if event & _GONE or self._half_made.is_held(connection):
                 self._close(connection)
             elif connection.stage is Stage.REQUESTING:
-                self._guarded(connection, now, lambda c: self._request(c, event, now))
+                begin = self._request if connection.is_private else self._shake_hands
+                self._guarded(connection, now, lambda c: begin(c, event, now))
             elif connection.stage is Stage.CLOSING:
                 self._discard(connection, event)
             elif connection in self._waiting_to_write:
                 self._ready[connection] = None
             elif not connection.is_paused:  # what was read already comes first, so that it stays bounded
                 self._guarded(connection, now, lambda c: self._receive(c, now))
-        elif fd == self._listening.fileno():
-            self._accept(now)
+        elif fd in self._listening:
+            self._accept(*self._listening[fd], now)
         elif fd in self._watched:
             self._watched[fd]()
 
@@ -219,6 +247,14 @@ class Loop:
         connection.refused.clear()
         if connection.has_output or connection.stage is Stage.CLOSING:
             self._ready[connection] = None
+        if connection.has_unread:
+            self._look_again(connection)
+
+    def _look_again(self, connection: Connection) -> None:
+        """Have what was decrypted read in the next turn: the network does not tell of it again."""
+        waits = connection.is_paused or connection in self._waiting_to_write
+        if connection.has_unread and connection.stage is Stage.SERVING and not waits:
+            self._unread[connection] = None
 
     def _receive(self, connection: Connection, now: float) -> None:
         quick = connection.acknowledges_at_once
@@ -227,10 +263,10 @@ class Loop:
         elif connection.acknowledges_at_once and not quick and len(self._stalling) < STALLING_MAX:
             self._stalling[connection.address] = None
 
-    def _accept(self, now: float) -> None:
+    def _accept(self, listening: socket.socket, served: ServedCertificate | None, now: float) -> None:
         for _ in range(ACCEPTED_PER_TURN):
             try:
-                sock, peer = self._listening.accept()
+                sock, peer = listening.accept()
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE):
                     self._evict(None)
@@ -248,16 +284,44 @@ class Loop:
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-            connection = Connection(sock, address, now)
+            channel = sock if served is None else TlsSocket(sock, served.context)
+            connection = Connection(channel, address, now)
             self._census.arrived(address)
             self._connections[sock.fileno()] = connection
-            self._poll.register(sock, _REQUEST if self._half_made.add(connection, now) else _HELD)
+            self._poll.register(sock, _HELD)
+            if self._half_made.add(connection, now):
+                self._await_request(connection)
 
     def _evict(self, address: str | None) -> None:
         """Close the oldest half-made connection of an address, or of the one that has most."""
         connection = self._half_made.oldest(address)
         if connection is not None:
             self._close(connection)
+
+    def _await_request(self, connection: Connection) -> None:
+        """Its turn has come: wake for what it says."""
+        self._poll.modify(connection.sock, _REQUEST if connection.tls is None else _READ)
+        if connection.has_unread:
+            self._unread[connection] = None
+
+    def _shake_hands(self, connection: Connection, event: int, now: float) -> None:
+        """Go on with the TLS handshake; then its request may be there already."""
+        tls = connection.tls
+        assert tls is not None
+        if self._half_made.holds_back(connection, now):
+            self._poll.modify(connection.sock, _HELD)
+            return
+        began = time.thread_time()
+        try:
+            tls.handshake()
+        except ssl.SSLError as error:
+            self.tell(connection.sender, *in_words(error))
+            connection.close_with(b"", now)
+            return
+        finally:
+            self._half_made.charge(connection, time.thread_time() - began, now)
+        connection.certificate = tls.certificate
+        self._request(connection, event, now)
 
     def _request(self, connection: Connection, event: int, now: float) -> None:
         """Peek at the association request; answer when it is whole."""
@@ -268,11 +332,12 @@ class Loop:
         if size is None or available < size:
             if not head or event & select.EPOLLRDHUP:
                 self._close(connection)
-            else:
+            elif connection.tls is None:
                 # Do not wake for each byte of it.
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size or 6)
             return
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+        if connection.tls is None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
         if self._half_made.holds_back(connection, now):
             self._poll.modify(sock, _HELD)
             return
@@ -280,7 +345,10 @@ class Loop:
         called_ae, calling_ae = ae_titles(request)
         sender = Sender(calling_ae, called_ae, connection.address)
         rejection = self._intake.admission.associate(
-            calling_ae=calling_ae, called_ae=called_ae, address=connection.address
+            calling_ae=calling_ae,
+            called_ae=called_ae,
+            address=connection.address,
+            certificate=connection.certificate,
         )
         if rejection is not None:
             self._reject(connection, size, sender, rejection.answer, rejection.reason, rejection.remedy, now)
@@ -395,6 +463,7 @@ class Loop:
                 if done and connection in self._waiting_to_write:
                     self._waiting_to_write.discard(connection)
                     self._poll.modify(connection.sock, _READ)
+                    self._look_again(connection)
                 elif not done and connection not in self._waiting_to_write:
                     # Back-pressure: who does not read its answers is not read either.
                     if not guards_off.is_on("back-pressure"):
@@ -432,6 +501,7 @@ class Loop:
         self._connections.pop(fd, None)
         self._ready.pop(connection, None)
         self._paused.pop(connection, None)
+        self._unread.pop(connection, None)
         self._waiting_to_write.discard(connection)
         if connection.pace.is_established:
             self._census.left(connection.address, connection.sender.calling_ae)

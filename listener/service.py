@@ -14,6 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from types import FrameType
 
@@ -27,10 +28,11 @@ from listener.child import ChildProcess
 from listener.door import Door
 from listener.guard import Limits, reserved_per_ae
 from listener.intake import Intake
-from listener.loop import Loop
+from listener.loop import Loop, SecurePort
 from listener.negotiate import Negotiator
 from listener.ports import listen
 from listener.recorder_link import STORE, ReceiverEnd
+from listener.served_certificate import ServedCertificate
 from listener.stow.process import StowProcess
 from listener.unusual import UnusualAssociations, UnusualLimits
 
@@ -92,6 +94,7 @@ def _serve(
     )
     unusual = UnusualAssociations(ae_title=settings.node.ae_title, limits=_unusual_limits(listener))
     listening = listen(listener.host, listener.port, setting="listener")
+    secure = _secure_port(settings)
     loop = Loop(
         listening,
         intake=intake,
@@ -101,6 +104,7 @@ def _serve(
         adopt=unusual.adopt,
         report=link.report,
         publish=link.publish,
+        secure=secure,
     )
     unusual.serve_with(loop)
     loop.watch(link.socket.fileno(), link.receive)
@@ -108,11 +112,14 @@ def _serve(
     recorder = ChildProcess("recorder", "listener.recorder", settings, link.inherited)
     stopping = threading.Event()
     side_ways = _SideWays(settings, loop, intake)
-    with _Signals(stopping, loop), _HostWatch(settings, intake):
+    with _Signals(stopping, loop), _HostWatch(settings, intake), secure.served if secure else nullcontext():
         recorder.tend()
         gc.freeze()  # what lives now lives for good; the collector need not look at it again
         port = listening.getsockname()[1]
         logger("listener").info("listening", host=listener.host, port=port, ae_title=settings.node.ae_title)
+        if secure is not None:
+            port_of_tls = secure.listening.getsockname()[1]
+            logger("listener").info("listening for TLS", host=settings.tls.host, port=port_of_tls)
         if ready is not None:
             ready(port)
         try:
@@ -131,6 +138,13 @@ def _serve(
             recorder.wait(RECORDER_SECONDS)
     logger("listener").info("stopped")
     return 0
+
+
+def _secure_port(settings: Settings) -> SecurePort | None:
+    tls = settings.tls
+    if tls.port is None:
+        return None
+    return SecurePort(listen(tls.host, tls.port, setting="tls"), ServedCertificate(tls))
 
 
 def _drain(loop: Loop, side_ways: "_SideWays") -> None:

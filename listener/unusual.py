@@ -1,10 +1,11 @@
 """Unusual proposals (role selection, user identity, MPPS, availability) on a few threads of pynetdicom.
 
-A socket comes here untouched, its A-ASSOCIATE-RQ still unread; the caller's admission is done. Instances take
-the same durable way as all others: they are submitted to the loop and answered after its commit; notices of
-what was done or is available (`listener.notices`) take it, too. What all of them together hold in memory is
-bounded, and who has all places but one does not get the last. The guard
-below is the one seam over pynetdicom's private parts; tests/contract holds pynetdicom to what it relies on.
+A socket comes here with its A-ASSOCIATE-RQ still unread, behind its TLS handshake where TLS is spoken; the
+caller's admission is done. Instances take the same durable way as all others: they are submitted to the loop
+and answered after its commit; notices of what was done or is available (`listener.notices`) take it, too.
+What all of them together hold in memory is bounded, and who has all places but one does not get the last. The
+guard below is the one seam over pynetdicom's private parts; tests/contract holds pynetdicom to what it relies
+on.
 """
 
 import select
@@ -15,7 +16,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any
+from typing import Any, cast
 
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, generate_uid
@@ -41,6 +42,7 @@ from listener.notices import (
     read_mpps,
 )
 from listener.submissions import Submission, SubmittedInstance, SubmittedNotice
+from listener.tls_socket import TlsSocket
 
 # pynetdicom keeps a message in memory: larger instances need a plain association, which streams. The bound is
 # for all unusual associations together.
@@ -72,11 +74,12 @@ class _GuardedSocket(AssociationSocket):
     def __init__(
         self,
         assoc: Association,
-        client_socket: socket.socket,
+        client_socket: socket.socket | TlsSocket,
         limits: UnusualLimits,
         held_bytes: Callable[[], int],
     ) -> None:
-        super().__init__(assoc, client_socket=client_socket)
+        # pynetdicom asks nothing of it that a TlsSocket has not.
+        super().__init__(assoc, client_socket=cast(socket.socket, client_socket))
         self._limits, self._client, self._held_bytes = limits, client_socket, held_bytes
         self._messages = assoc.dimse.msg_queue
         self.message_bytes = 0  # read since a message was served
@@ -90,6 +93,8 @@ class _GuardedSocket(AssociationSocket):
         """
         if self.socket is None or not self._is_connected or not self._messages.empty():
             return False
+        if isinstance(self._client, TlsSocket) and self._client.has_unread:
+            return True
         poll = select.poll()
         try:
             poll.register(self.socket, select.POLLIN)
@@ -124,7 +129,7 @@ class _AdoptedAssociation(Association):
     def __init__(
         self,
         ae: AE,
-        sock: socket.socket,
+        sock: socket.socket | TlsSocket,
         limits: UnusualLimits,
         sender: Sender,
         held_bytes: Callable[[], int],
@@ -172,7 +177,7 @@ class UnusualAssociations:
         """Submit instances to this loop."""
         self._loop = loop
 
-    def adopt(self, sock: socket.socket, sender: Sender) -> bool:
+    def adopt(self, sock: socket.socket | TlsSocket, sender: Sender) -> bool:
         """Serve a socket whose request waits unread; False when all places are taken."""
         with self._lock:
             self._live = [association for association in self._live if association.is_alive()]

@@ -3,6 +3,7 @@
 import itertools
 import os
 import socket
+import ssl
 import struct
 from collections.abc import Iterator
 from types import TracebackType
@@ -150,11 +151,24 @@ class Refused(OSError):
 class Peer:
     """A client socket that speaks in PDUs; OSError when refused, closed or timed out."""
 
-    def __init__(self, port: int, *, timeout: float = 10.0, source: str | None = None) -> None:
+    def __init__(
+        self,
+        port: int,
+        *,
+        timeout: float = 10.0,
+        source: str | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.socket = socket.create_connection(
             ("127.0.0.1", port), timeout, source_address=(source, 0) if source else None
         )
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls is not None:
+            try:
+                self.socket = tls.wrap_socket(self.socket)
+            except OSError:
+                self.close()
+                raise
 
     def __enter__(self) -> Self:
         return self

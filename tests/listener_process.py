@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -39,6 +40,13 @@ LOCAL_PEERS = tuple(
 )
 
 
+def free_port() -> int:
+    """A port of loopback that nobody uses now."""
+    with socket.socket() as trial:
+        trial.bind(("127.0.0.1", 0))
+        return int(trial.getsockname()[1])
+
+
 def wait_until(condition: Callable[[], Any], *, seconds: float = PATIENCE_SECONDS, what: str = "") -> Any:
     """The first true value of `condition`; fails when it takes too long."""
     ends_at = time.monotonic() + seconds
@@ -58,9 +66,11 @@ class ListenerProcess:
     database_url: str | None = None
     peers: tuple[Mapping[str, Any], ...] = LOCAL_PEERS
     listener: Mapping[str, Any] = field(default_factory=dict)
+    tls: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     kill_point: str | None = None
     port: int = 0
+    tls_port: int = 0
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -119,6 +129,9 @@ class ListenerProcess:
                 **self.listener,
             },
         }
+        if self.tls:
+            self.tls_port = self.tls_port or free_port()
+            settings["tls"] = {"host": "127.0.0.1", "port": self.tls_port, **self.tls}
         if self.database_url:
             settings["database"] = {"url": self.database_url}
         return settings
