@@ -65,10 +65,11 @@ def certificate_of(connection: ssl.SSLObject | ssl.SSLSocket) -> Certificate | N
     encoded, fields = connection.getpeercert(binary_form=True), connection.getpeercert()
     if not encoded or not fields:
         return None
-    return Certificate(FINGERPRINT + hashlib.sha256(encoded).hexdigest(), frozenset(_names(fields)))
+    return Certificate(FINGERPRINT + hashlib.sha256(encoded).hexdigest(), frozenset(names_of(fields)))
 
 
-def _names(fields: Mapping[str, Any]) -> Iterable[str]:
+def names_of(fields: Mapping[str, Any]) -> Iterable[str]:
+    """Common names and DNS names of a certificate in small letters, from its fields as `ssl` decodes them."""
     # {"subject": (((keyword, value),), ...), "subjectAltName": ((kind, value), ...)}, as ssl decodes it
     for names in fields.get("subject", ()):
         yield from (value.lower() for keyword, value in names if keyword == "commonName")

@@ -29,7 +29,8 @@ def _ae_title(value: str) -> str:
     return title
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host of the settings is this machine, by what is written."""
     if host == "localhost":
         return True
     try:
@@ -221,7 +222,7 @@ class ListenerSettings(Branch):
 
     @model_validator(mode="after")
     def _plain_beyond_loopback(self) -> "ListenerSettings":
-        if not self.plain and not _is_loopback(self.host):
+        if not self.plain and not is_loopback(self.host):
             raise ValueError(
                 f"listener.host {self.host} is reachable from other machines, and this port speaks DICOM "
                 "without TLS. Set listener.plain to true if images may cross the network in the clear, or "
@@ -282,7 +283,7 @@ class StowSettings(Branch):
     def _no_token_in_the_clear(self) -> "StowSettings":
         if (self.certificate is None) != (self.private_key is None):
             raise ValueError("stow.certificate and stow.private_key belong together. Set both or none.")
-        if self.port is not None and self.certificate is None and not _is_loopback(self.host):
+        if self.port is not None and self.certificate is None and not is_loopback(self.host):
             raise ValueError(
                 f"stow.host {self.host} is reachable from other machines, and tokens and images would cross "
                 "the network in the clear. Set stow.certificate and stow.private_key, or set stow.host to "
@@ -389,7 +390,7 @@ class WebSettings(Branch):
 
     @model_validator(mode="after")
     def _login_beyond_loopback(self) -> "WebSettings":
-        if not self.logins and not _is_loopback(self.host):
+        if not self.logins and not is_loopback(self.host):
             raise ValueError(
                 f"web.host {self.host} is reachable from other machines and no login is configured; "
                 "the page shows patients. Add web.logins or set web.host to 127.0.0.1."

@@ -113,7 +113,6 @@ class TlsSocket:
             count = self._decrypt(buffer)
             if not count and not self._is_ended:
                 raise BlockingIOError
-        self._holds_more = count == len(buffer)
         return count
 
     def send(self, data: bytes) -> int:
@@ -203,6 +202,7 @@ class TlsSocket:
                 count += got
         except ssl.SSLWantReadError:
             pass
+        self._holds_more = count == len(buffer)
         return count
 
     def _flush(self) -> None:

@@ -6,13 +6,11 @@ waits without a bound.
 
 import os
 import shutil
-import socket
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,21 +18,13 @@ from config.errors import PrereadError
 from config.settings import PeerSettings, Settings
 from db.engine import Database
 from db.workers import list_workers
+from preread.check_result import CheckResult, in_words
+from preread.doctor_ways_in import check_ways_in
 
 CONNECT_SECONDS = 3.0
 WORKER_SECONDS_MAX = 60.0
 CLOCK_SECONDS_MAX = 2.0
 RELEASED_IN = 2026  # a clock before this year was never set
-
-
-@dataclass(frozen=True)
-class CheckResult:
-    """One line of the doctor. `remedy` is what to do when `ok` is False."""
-
-    name: str
-    ok: bool
-    detail: str
-    remedy: str | None = None
 
 
 def check_all(settings: Settings, *, deep: bool = True) -> Iterator[CheckResult]:
@@ -48,7 +38,7 @@ def check_all(settings: Settings, *, deep: bool = True) -> Iterator[CheckResult]
     yield check_disk(settings)
     yield from check_database(settings)
     yield from check_workers(settings)
-    yield check_listener(settings)
+    yield from check_ways_in(settings)
     yield check_page(settings)
     yield from check_peers(settings)
     yield check_clock()
@@ -122,7 +112,7 @@ def check_database(settings: Settings) -> Iterator[CheckResult]:
             offset_seconds = abs(database.now() - time.time())
             took_ms = 1000 * (time.monotonic() - began)
     except PrereadError as error:
-        yield CheckResult("database", False, _what(error), error.remedy)
+        yield CheckResult("database", False, in_words(error), error.remedy)
         return
     schema = "schema is current" if is_current else "schema is of another version"
     detail = f"{database.dialect} answers in {took_ms:.0f} ms, {schema}"
@@ -151,26 +141,6 @@ def check_workers(settings: Settings) -> Iterator[CheckResult]:
     else:
         detail = f"no worker was seen in the last {WORKER_SECONDS_MAX:.0f} s"
         yield CheckResult("worker", False, detail, "Start `preread serve` or `preread worker`.")
-
-
-def check_listener(settings: Settings) -> CheckResult:
-    """Something answers on the DICOM port; else whether the port is free for us."""
-    host, port = settings.listener.host, settings.listener.port
-    if port == 0:
-        return CheckResult(
-            "listener",
-            False,
-            "listener.port is 0: another port at each start",
-            "Set a port, for example 11112.",
-        )
-    if _connects(host, port):
-        return CheckResult("listener", True, f"port {port} answers; we are {settings.node.ae_title}")
-    refusal = _bind_error(host, port)
-    if refusal is not None:
-        return CheckResult(
-            "listener", False, f"port {port} cannot be used: {refusal}", "Free it or set listener.port."
-        )
-    return CheckResult("listener", False, f"nothing listens on port {port}", "Start `preread serve`.")
 
 
 def check_page(settings: Settings) -> CheckResult:
@@ -216,7 +186,7 @@ def check_peer(settings: Settings, peer: PeerSettings) -> CheckResult:
     try:
         answer = echo(settings, peer)
     except PrereadError as error:
-        return CheckResult(name, False, f"{place}: {_what(error)}", error.remedy)
+        return CheckResult(name, False, f"{place}: {in_words(error)}", error.remedy)
     return CheckResult(name, True, f"{place}: {answer}")
 
 
@@ -239,7 +209,7 @@ def check_packages(settings: Settings) -> Iterator[CheckResult]:
         enabled = settings.packages.enabled
         if enabled is not None and error.where not in enabled and folder not in enabled:
             continue  # the site does not want it
-        yield CheckResult(f"package {folder}", False, _what(error), error.remedy)
+        yield CheckResult(f"package {folder}", False, in_words(error), error.remedy)
     if not offer.runs:
         yield CheckResult(
             "packages", False, "no package runs here", "Install preread again, or see `preread models list`."
@@ -250,7 +220,7 @@ def check_packages(settings: Settings) -> Iterator[CheckResult]:
             predictor = Predictor(package, device=settings.worker.device, threads=settings.worker.threads)
             golden = predictor.verify_golden()
         except PrereadError as error:
-            yield CheckResult(name, False, _what(error), error.remedy)
+            yield CheckResult(name, False, in_words(error), error.remedy)
             continue
         used.append(str(predictor.device))
         detail = f"{package.manifest.version} on {predictor.device}: golden case {golden.message}"
@@ -286,32 +256,5 @@ def _has_database(settings: Settings) -> bool:
     return settings.database.url is not None or (settings.state_folder / "preread.db").exists()
 
 
-def _what(error: PrereadError) -> str:
-    return f"{error.where}: {error.what}" if error.where else error.what
-
-
 def _existing(path: Path) -> Path:
     return next(candidate for candidate in (path.absolute(), *path.absolute().parents) if candidate.exists())
-
-
-def _connects(host: str, port: int) -> bool:
-    try:
-        with socket.create_connection((_reachable(host), port), CONNECT_SECONDS):
-            return True
-    except OSError:
-        return False
-
-
-def _reachable(host: str) -> str:
-    return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
-
-
-def _bind_error(host: str, port: int) -> str | None:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as trial:
-        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            trial.bind((host, port))
-        except OSError as error:
-            return error.strerror or str(error)
-    return None

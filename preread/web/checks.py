@@ -4,15 +4,15 @@ import threading
 import time
 
 from config.settings import Settings
+from preread.check_result import CheckResult
 from preread.doctor import (
-    CheckResult,
     check_clock,
     check_database,
     check_disk,
-    check_listener,
     check_state_folder,
     check_workers,
 )
+from preread.doctor_ways_in import check_ways_in
 
 KEPT_SECONDS = 10.0
 
@@ -32,7 +32,7 @@ class Checks:
             if time.monotonic() - self._made_at >= KEPT_SECONDS:
                 settings = self._settings
                 self._results = (
-                    check_listener(settings),
+                    *check_ways_in(settings),
                     *check_workers(settings),
                     check_state_folder(settings),
                     check_disk(settings),

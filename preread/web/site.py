@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from config.identity import RESEARCH_SENTENCE, VERSION
-from config.settings import Settings
+from config.settings import Settings, is_loopback
 from db.engine import Database
 from db.instances import ByteStore
 from db.worklist import counts
@@ -143,6 +143,7 @@ def rendered(request: Request, template: str, **context: Any) -> str:
         "needs_login": site.sessions.needs_login,
         "node": site.settings.node,
         "version": VERSION,
+        "takes_plain": not is_loopback(site.settings.listener.host),
         "takes_uploads": site.settings.web.upload,
         "research": RESEARCH_SENTENCE,
         "now": site.now(),

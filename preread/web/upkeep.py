@@ -8,10 +8,11 @@ from starlette.datastructures import FormData
 from starlette.requests import Request
 from starlette.responses import Response
 
+from config.settings import PeerSettings
 from db.views import NodeStatus
 from db.worklist import node_status, queue
 from models.package import installed_packages_folder
-from preread.doctor import CheckResult
+from preread.check_result import CheckResult
 from preread.web import words
 from preread.web.cards import METRIC_WORDS
 from preread.web.forms import text_of
@@ -89,6 +90,7 @@ def _peers(site: Site, status: NodeStatus) -> list[dict[str, Any]]:
                 "name": peer.name,
                 "ae_title": peer.ae_title,
                 "may_send": peer.may_send,
+                "tls": _tls_of(peer, takes_tls=site.settings.tls.port is not None),
                 "gets": f"to {gets}" if gets else "kept here",
                 "last_at": seen.last_received_at if seen else None,
                 "studies": seen.studies if seen else 0,
@@ -96,3 +98,10 @@ def _peers(site: Site, status: NodeStatus) -> list[dict[str, Any]]:
             }
         )
     return lines
+
+
+def _tls_of(peer: PeerSettings, *, takes_tls: bool) -> str:
+    """Whether it sends by TLS."""
+    if peer.certificates and takes_tls:
+        return "always, by its certificate"
+    return "possible" if takes_tls else "no"

@@ -4,11 +4,12 @@ It is a process of its own: only the listener can hold it up, not an attacker in
 """
 
 import os
+import ssl
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -31,16 +32,21 @@ class Probe:
 
 
 class Prober:
-    """The process and what it saw so far."""
+    """The process and what it saw so far.
 
-    def __init__(self, port: int) -> None:
-        self._port = port
+    Parameters
+    ----------
+    tls : files of what it trusts, of its certificate and of its key, where the port speaks TLS
+    """
+
+    def __init__(self, port: int, tls: Sequence[Path] = ()) -> None:
+        self._arguments = [str(port), *map(str, tls)]
         self.probes: list[Probe] = []
         self._news = threading.Condition()
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", "import prober, sys; prober.visit(int(sys.argv[1]))", str(self._port)],
+            [sys.executable, "-c", "import prober, sys; prober.visit(*sys.argv[1:])", *self._arguments],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, _FOLDERS))},
             stdout=subprocess.PIPE,
             text=True,
@@ -73,14 +79,20 @@ class Prober:
 _FOLDERS = (Path(__file__).parent, Path(__file__).parents[1])
 
 
-def visit(port: int) -> None:
+def visit(port: str, *tls: str) -> None:
     """Visit the listener until killed; a line for each time."""
     request = associate_request(calling=AE_TITLE)
+    context = None
+    if tls:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.load_verify_locations(tls[0])
+        context.load_cert_chain(tls[1], tls[2])
     while True:
         began = time.monotonic()
         fault = ""
         try:
-            with Peer(port, timeout=PATIENCE_SECONDS, source=ADDRESS) as peer:
+            with Peer(int(port), timeout=PATIENCE_SECONDS, source=ADDRESS, tls=context) as peer:
                 peer.associate(request)
                 uid = new_uid()
                 statuses = (peer.echo(), peer.store(uid, ct_dataset(uid)))

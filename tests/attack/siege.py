@@ -1,7 +1,8 @@
 """One attack on a listener and its judgement: the prober was served, what was aimed at stayed bounded."""
 
+import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
@@ -68,10 +69,14 @@ SHORT = Scale(1.5, 300, 2.5, 2.5, 96, 20.0, 48)
 LONG = Scale(10.0, 2000, 10.0, 30.0, 512, 100.0, 1024)
 
 
-def besieged(folder: Path, scale: Scale, *, guard_off: Guard | None = None) -> ListenerProcess:
+def besieged(
+    folder: Path, scale: Scale, *, guard_off: Guard | None = None, tls: Mapping[str, Any] | None = None
+) -> ListenerProcess:
     """A listener to attack."""
     environment = {VARIABLE: guard_off} if guard_off else {}
-    return ListenerProcess(folder, peers=PEERS, listener=scale.settings(), environment=environment)
+    return ListenerProcess(
+        folder, peers=PEERS, listener=scale.settings(), tls=tls or {}, environment=environment
+    )
 
 
 class Siege:
@@ -81,12 +86,21 @@ class Siege:
     ----------
     number : of the attack; its attackers have the addresses 127.number.0.0/16
     memory_mib : what the listener may take, beyond `MEMORY_SLACK_MIB`
+    port : that is attacked, of the node's two
     """
 
     def __init__(
-        self, node: ListenerProcess, prober: Prober, scale: Scale, *, number: int, memory_mib: int = 1
+        self,
+        node: ListenerProcess,
+        prober: Prober,
+        scale: Scale,
+        *,
+        number: int,
+        memory_mib: int = 1,
+        port: int | None = None,
     ) -> None:
         self.node, self.scale = node, scale
+        self._port = port or node.port
         self._prober, self._number, self._memory_mib = prober, number, memory_mib
         self._peers: list[Peer] = []
         assert node.process is not None
@@ -145,10 +159,10 @@ class Siege:
         """Open descriptors of the listener."""
         return len(list((self._proc / "fd").iterdir()))
 
-    def peer(self, address: int = 1, *, timeout: float = 10.0) -> Peer:
+    def peer(self, address: int = 1, *, timeout: float = 10.0, tls: ssl.SSLContext | None = None) -> Peer:
         """A connected attacker, closed at the end of the siege."""
         source = f"127.{self._number}.{address // 250}.{address % 250 + 1}"
-        peer = Peer(self.node.port, timeout=timeout, source=source)
+        peer = Peer(self._port, timeout=timeout, source=source, tls=tls)
         self._peers.append(peer)
         return peer
 

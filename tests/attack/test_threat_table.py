@@ -10,6 +10,7 @@ that guard holds. There are none
 - for pipelined stores, duplicates and the order of shutting down: they try a promise, not a guard;
 - for deflated datasets: what holds them off is a line that `listener/contexts.py` does not have;
 - for the price of a negotiation: a caller without it is slowed down by the connection rate, which has one;
+- for garbage on the port of TLS, and a handshake without end: OpenSSL ends them, we only hang up;
 - for kill -9: `tests/integration/test_listener_kill_points.py` is that row.
 """
 
@@ -22,9 +23,11 @@ import pytest
 import threats_connections as connections
 import threats_datasets as datasets
 import threats_protocol as protocol
+import threats_tls as over_tls
 from listener_process import ListenerProcess
 from prober import Prober
 from siege import LONG, SHORT, Broken, Scale, Siege, What, besieged
+from tls_files import Authority
 
 from config.guards_off import Guard
 
@@ -77,6 +80,18 @@ THREATS = (
     Threat(connections.associations_of_all_places, (("reserved-places", "prober"),), memory_mib=10),
     Threat(connections.unusual_places, memory_mib=5),
 )
+# On the port that speaks TLS, with a prober that speaks it, too.
+TLS_THREATS = (
+    Threat(over_tls.half_a_hello, (("request-deadline", "deadline"),), memory_mib=5),
+    Threat(over_tls.silent_after_the_hello, memory_mib=5),
+    Threat(over_tls.half_a_hello_from_everywhere, (("eviction", "prober"),), memory_mib=20),
+    Threat(over_tls.hello_byte_by_byte, memory_mib=5),
+    Threat(over_tls.garbage, memory_mib=5),
+    Threat(over_tls.endless_handshake, memory_mib=5),
+    Threat(over_tls.hello_flood, (("connection-rate", "rate"),), memory_mib=5),
+    Threat(over_tls.nameless_flood, memory_mib=5),
+    Threat(over_tls.reset_in_the_handshake, (("hang-up", "descriptors"),), memory_mib=5),
+)
 # Takes half a gibibyte, and a quarter of that in the listener.
 LONG_THREATS = (Threat(connections.unusual_bytes, (("unusual-bytes", "memory"),), memory_mib=2 * 256),)
 
@@ -95,8 +110,15 @@ def scale(request: pytest.FixtureRequest) -> Scale:
 
 
 @pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory, scale: Scale) -> Iterator[ListenerProcess]:
-    with besieged(tmp_path_factory.mktemp("node"), scale) as process:
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority.made(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def node(
+    tmp_path_factory: pytest.TempPathFactory, scale: Scale, authority: Authority
+) -> Iterator[ListenerProcess]:
+    with besieged(tmp_path_factory.mktemp("node"), scale, tls=authority.settings()) as process:
         yield process
 
 
@@ -106,12 +128,23 @@ def prober(node: ListenerProcess) -> Iterator[Prober]:
         yield visits
 
 
+def prober_over_tls(node: ListenerProcess, authority: Authority) -> Prober:
+    own = authority.certify("prober")
+    return Prober(node.tls_port, [authority.own.certificate, own.certificate, own.private_key])
+
+
+@pytest.fixture(scope="module")
+def tls_prober(node: ListenerProcess, authority: Authority) -> Iterator[Prober]:
+    with prober_over_tls(node, authority) as visits:
+        yield visits
+
+
 def name_of(threat: Threat) -> str:
     return threat.attack.__name__
 
 
 _EVERY = [*THREATS, *(pytest.param(each, marks=pytest.mark.long) for each in LONG_THREATS)]
-_NUMBERS = {name_of(threat): n for n, threat in enumerate((*THREATS, *LONG_THREATS), start=1)}
+_NUMBERS = {name_of(threat): n for n, threat in enumerate((*THREATS, *TLS_THREATS, *LONG_THREATS), start=1)}
 
 
 def number_of(threat: Threat) -> int:
@@ -121,6 +154,15 @@ def number_of(threat: Threat) -> int:
 @pytest.mark.parametrize("threat", _EVERY, ids=lambda threat: name_of(threat))
 def test_listener_withstands(node: ListenerProcess, prober: Prober, scale: Scale, threat: Threat) -> None:
     with Siege(node, prober, scale, number=number_of(threat), memory_mib=threat.memory_mib) as siege:
+        threat.attack(siege)
+
+
+@pytest.mark.parametrize("threat", TLS_THREATS, ids=lambda threat: name_of(threat))
+def test_listener_withstands_over_tls(
+    node: ListenerProcess, tls_prober: Prober, scale: Scale, threat: Threat
+) -> None:
+    number, memory_mib = number_of(threat), threat.memory_mib
+    with Siege(node, tls_prober, scale, number=number, memory_mib=memory_mib, port=node.tls_port) as siege:
         threat.attack(siege)
 
 
@@ -147,6 +189,35 @@ def test_attack_succeeds_without_its_guard(
         Prober(node.port) as prober,
         pytest.raises(Broken) as broken,
         Siege(node, prober, scale, number=number_of(threat), memory_mib=threat.memory_mib) as siege,
+    ):
+        threat.attack(siege)
+    assert broken.value.what == what, broken.value
+
+
+@pytest.mark.guard_off
+@pytest.mark.parametrize(
+    ("threat", "guard", "what"),
+    [
+        pytest.param(threat, guard, what, id=f"{name_of(threat)}-{guard}")
+        for threat in TLS_THREATS
+        for guard, what in threat.guards
+    ],
+)
+def test_attack_over_tls_succeeds_without_its_guard(
+    tmp_path: Path, scale: Scale, authority: Authority, threat: Threat, guard: Guard, what: What
+) -> None:
+    with (
+        besieged(tmp_path, scale, guard_off=guard, tls=authority.settings()) as node,
+        prober_over_tls(node, authority) as prober,
+        pytest.raises(Broken) as broken,
+        Siege(
+            node,
+            prober,
+            scale,
+            number=number_of(threat),
+            memory_mib=threat.memory_mib,
+            port=node.tls_port,
+        ) as siege,
     ):
         threat.attack(siege)
     assert broken.value.what == what, broken.value

@@ -3,6 +3,7 @@
 import pytest
 from dicom_peer import CT, ct_dataset, element, new_uid
 
+from config.certificates import Certificate
 from config.settings import Settings
 from listener.admission import (
     CANNOT_UNDERSTAND,
@@ -21,9 +22,10 @@ from listener.dataset_scan import DatasetScan
 from listener.pdu import REJECT_CALLED_AE, REJECT_CALLING_AE
 
 
-def admission(*peers: dict[str, object], **hosts: list[str]) -> Admission:
+def admission(*peers: dict[str, object], tls: bool = False, **hosts: list[str]) -> Admission:
     named = [{"name": f"peer-{n}", **peer} for n, peer in enumerate(peers)]
-    return Admission(Settings.model_validate({"peers": named}), hosts)
+    files = {"port": 2762, "certificate": "a", "private_key": "b", "trusted": "c"} if tls else {}
+    return Admission(Settings.model_validate({"peers": named, "tls": files}), hosts)
 
 
 def call(to: Admission, address: str, *, calling: str = "PACS", called: str = "PREREAD") -> object:
@@ -157,3 +159,28 @@ def test_dataset_that_lies_gets_the_status_for_it(dataset: bytes, status: int, w
 def test_address_is_compared_in_one_spelling() -> None:
     assert plain_address("::ffff:10.0.0.1") == "10.0.0.1"
     assert plain_address("fe80::1%eth0") == "fe80::1"
+
+
+MINE = Certificate("sha256:" + "0a" * 32, frozenset(["pacs.example"]))
+OTHER = Certificate("sha256:" + "0b" * 32, frozenset(["other.example"]))
+
+
+@pytest.mark.parametrize("bound", ["sha256:" + "0a" * 32, "pacs.example"])
+@pytest.mark.parametrize(("shown", "admitted"), [(MINE, True), (OTHER, False), (None, False)])
+def test_bound_ae_title_needs_its_certificate(bound: str, shown: Certificate | None, admitted: bool) -> None:
+    to = admission({"ae_title": "PACS", "addresses": ["10.0.0.1"], "certificates": [bound]}, tls=True)
+    found = to.associate(calling_ae="PACS", called_ae="PREREAD", address="10.0.0.1", certificate=shown)
+    assert (found is None) is admitted
+    if found is not None:
+        assert found.answer == REJECT_CALLING_AE
+        assert "peer-0" in found.remedy
+
+
+def test_ae_title_of_several_peers_at_an_address_is_admitted_as_any_of_them() -> None:
+    here = {"ae_title": "PACS", "addresses": ["10.0.0.1"]}
+    to = admission({**here, "certificates": ["other.example"]}, {**here, "certificates": ["x"]}, tls=True)
+    called = {"calling_ae": "PACS", "called_ae": "PREREAD", "address": "10.0.0.1"}
+    assert to.associate(**called, certificate=OTHER) is None
+    found = to.associate(**called, certificate=MINE)
+    assert found is not None
+    assert "peer-0 or peer-1" in found.remedy

@@ -13,7 +13,7 @@ from db.engine import Database
 from db.records import WorkerRecord
 from db.workers import beat
 from preread import doctor
-from preread.doctor import CheckResult
+from preread.check_result import CheckResult
 
 
 @pytest.fixture
@@ -123,20 +123,6 @@ def test_a_database_that_is_away_is_named_without_its_password(settings: Setting
     result = the(doctor.check_database(away), "database")
     assert not result.ok
     assert "secret" not in result.detail
-
-
-def test_a_port_that_answers_is_the_listener_and_a_free_one_is_not(settings: Settings) -> None:
-    assert "nothing listens" in doctor.check_listener(settings).detail
-    with socket.create_server(("127.0.0.1", settings.listener.port)):
-        assert doctor.check_listener(settings).ok
-
-
-def test_a_port_that_cannot_be_bound_says_why(settings: Settings) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", settings.listener.port))  # bound, not listening: nobody answers
-        result = doctor.check_listener(settings)
-    assert not result.ok
-    assert "cannot be used" in result.detail
 
 
 def test_a_peer_that_answers_c_echo_is_well(settings: Settings, pacs: int) -> None:

@@ -441,6 +441,25 @@ def test_the_node_page_shows_checks_peers_and_refusals_with_remedies(node, page)
     assert "<code>preread serve</code>" in text
 
 
+@pytest.mark.parametrize("path", ["/", "/queue", "/models", "/node"])
+def test_plain_dicom_is_marked_on_every_page_where_other_machines_may_use_it(make_node, browse, path) -> None:
+    mark = "Plain DICOM, not encrypted"
+    plain = make_node(listener={"host": "0.0.0.0", "plain": True, "port": 0, "reserve_gib": 0})
+    assert mark in browse(plain).get(path).text
+    assert mark not in browse(make_node()).get(path).text
+
+
+def test_the_node_page_says_who_sends_by_tls(make_node, browse) -> None:
+    files = {"certificate": "a.pem", "private_key": "a.key", "trusted": "b.pem", "port": 2762}
+    peers = [
+        {"name": "bound", "ae_title": "A", "addresses": ["10.0.0.1"], "certificates": ["a.example"]},
+        {"name": "free", "ae_title": "B", "addresses": ["10.0.0.2"]},
+    ]
+    text = browse(make_node(tls=files, peers=peers)).get("/node").text
+    assert "always, by its certificate" in text
+    assert ">possible<" in text
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a socket of pynetdicom's
 def test_every_peer_is_called_on_request(node, page, token) -> None:
     form = {"token": token(page)}
