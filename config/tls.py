@@ -6,10 +6,13 @@ trusted stands in one PEM file: authorities, or the very certificates of devices
 
 import ssl
 from pathlib import Path
+from typing import TypeVar
 
 from config.certificates import certificate_of, no_password
 from config.errors import PrereadError
 from config.settings import PeerSettings, TlsSettings
+
+_Context = TypeVar("_Context", bound=ssl.SSLContext)
 
 # Of TLS 1.2 (RFC 9325 section 4.2); those of TLS 1.3 are all of this kind.
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
@@ -36,25 +39,37 @@ def acceptor_context(tls: TlsSettings) -> ssl.SSLContext:
 
 
 class RequestorContext(ssl.SSLContext):
-    """A context whose connections end unless the peer shows one of the certificates it is bound to."""
+    """A context whose connections end unless the peer shows one of the certificates it is bound to.
+
+    Attributes
+    ----------
+    fault : why the last handshake failed, in words; pynetdicom does not hand an error on
+    """
 
     bound: tuple[str, ...] = ()
+    fault: str | None = None
 
 
 class _BoundSocket(ssl.SSLSocket):
     """Compares the certificate as part of the handshake, before a byte of DICOM is sent."""
 
     def do_handshake(self, block: bool = False) -> None:
-        super().do_handshake(block)
         context = self.context
         assert isinstance(context, RequestorContext)
+        try:
+            super().do_handshake(block)
+        except OSError as error:
+            verified = getattr(error, "verify_message", None)
+            context.fault = f"its certificate is not taken ({verified})" if verified else said_by(error)
+            raise
         shown = certificate_of(self)
         if context.bound and (shown is None or not shown.is_one_of(context.bound)):
             title = shown.title if shown is not None else "none"
-            raise ssl.SSLError(f"it shows another certificate than the one it is bound to: {title}")
+            context.fault = f"it shows another certificate than the one it is bound to: {title}"
+            raise ssl.SSLError(context.fault)
 
 
-def requestor_context(tls: TlsSettings, peer: PeerSettings) -> ssl.SSLContext:
+def requestor_context(tls: TlsSettings, peer: PeerSettings) -> RequestorContext:
     """For calling a peer: it must show a certificate it is bound to, or a trusted one made for its host.
 
     Raises
@@ -68,7 +83,7 @@ def requestor_context(tls: TlsSettings, peer: PeerSettings) -> ssl.SSLContext:
     return _loaded(context, tls)
 
 
-def _loaded(context: ssl.SSLContext, tls: TlsSettings) -> ssl.SSLContext:
+def _loaded(context: _Context, tls: TlsSettings) -> _Context:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_COMPRESSION
     context.set_ciphers(CIPHERS)
@@ -80,7 +95,7 @@ def _loaded(context: ssl.SSLContext, tls: TlsSettings) -> ssl.SSLContext:
         context.load_cert_chain(certificate, private_key, password=no_password)
     except OSError as error:  # ssl.SSLError is one
         raise CertificateFault(
-            f"{certificate} and {private_key} cannot be used together ({_said(error)})",
+            f"{certificate} and {private_key} cannot be used together ({said_by(error)})",
             where="tls.certificate, tls.private_key",
             remedy="Name PEM files of a certificate (its chain behind it) and of the key that belongs to it, "
             "not encrypted.",
@@ -89,7 +104,7 @@ def _loaded(context: ssl.SSLContext, tls: TlsSettings) -> ssl.SSLContext:
         context.load_verify_locations(trusted)
     except OSError as error:
         raise CertificateFault(
-            f"{trusted} holds no certificate that can be read ({_said(error)})",
+            f"{trusted} holds no certificate that can be read ({said_by(error)})",
             where="tls.trusted",
             remedy="Put the certificates of the authority, or of the peers themselves, into one PEM file.",
         ) from error
@@ -118,6 +133,7 @@ def _read(path: Path) -> None:
         ) from error
 
 
-def _said(error: OSError) -> str:
+def said_by(error: OSError) -> str:
+    """What the system or OpenSSL says of an error, in small letters."""
     reason = getattr(error, "reason", None)
     return str(reason or error.strerror or error).replace("_", " ").lower()

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from config.identity import is_own_uid
 from config.logs import logger
@@ -203,7 +204,8 @@ class EvidenceCollector:
     def __init__(self, settings: Settings, db: Database, patience: Patience) -> None:
         self._db, self._patience, self._root = db, patience, settings.node.uid_root
         self._asked_peers = {peer.ae_title: peer for peer in settings.peers if peer.ask_counts}
-        self.inquiries = Inquiries(settings.node.ae_title) if self._asked_peers else None
+        asking = partial(count_instances, tls=settings.tls)
+        self.inquiries = Inquiries(settings.node.ae_title, asking) if self._asked_peers else None
         self._askings: dict[tuple[str, int], Asking] = {}
         self._held: dict[int, tuple[int, frozenset[str]]] = {}
         self._told: dict[tuple[str, int], int] = {}

@@ -20,7 +20,8 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at impo
 
 from config.errors import PrereadError
 from config.identity import IMPLEMENTATION_UID, IMPLEMENTATION_VERSION
-from config.settings import PeerSettings
+from config.settings import PeerSettings, TlsSettings
+from config.tls import CertificateFault, RequestorContext, requestor_context
 
 CONNECT_SECONDS = 5.0
 ASK_SECONDS_MAX = 20.0  # for everything, from the connection to the last answer
@@ -43,8 +44,14 @@ class CountedSeries:
     instances: int
 
 
-def count_instances(peer: PeerSettings, study_uid: str, *, calling_ae: str) -> tuple[CountedSeries, ...]:
+def count_instances(
+    peer: PeerSettings, study_uid: str, *, calling_ae: str, tls: TlsSettings | None = None
+) -> tuple[CountedSeries, ...]:
     """The series of a study and how many instances each has at `peer`; none: it does not know the study.
+
+    Parameters
+    ----------
+    tls : what we show, and trust, where the peer is called by TLS
 
     Raises
     ------
@@ -52,7 +59,7 @@ def count_instances(peer: PeerSettings, study_uid: str, *, calling_ae: str) -> t
         No connection, no answer in time, an answer that does not count, or counts that contradict each other.
     """
     ends_at = time.monotonic() + ASK_SECONDS_MAX
-    association = _associated(peer, calling_ae, ends_at)
+    association = _associated(peer, calling_ae, ends_at, tls)
     try:
         study = _find(association, peer, _query("STUDY", study_uid, "NumberOfStudyRelatedInstances"))
         series = _find(
@@ -71,7 +78,7 @@ def count_instances(peer: PeerSettings, study_uid: str, *, calling_ae: str) -> t
     return counted
 
 
-def _associated(peer: PeerSettings, calling_ae: str, ends_at: float) -> Association:
+def _associated(peer: PeerSettings, calling_ae: str, ends_at: float, tls: TlsSettings | None) -> Association:
     ae = AE(ae_title=calling_ae)
     ae.implementation_class_uid = IMPLEMENTATION_UID
     ae.implementation_version_name = IMPLEMENTATION_VERSION
@@ -86,13 +93,31 @@ def _associated(peer: PeerSettings, calling_ae: str, ends_at: float) -> Associat
         transport.recv = _BoundedReading(transport.socket, ends_at)
 
     handlers: list[Any] = [(evt.EVT_CONN_OPEN, bound)]
-    association = ae.associate(peer.host, peer.port, ae_title=peer.ae_title, evt_handlers=handlers)
+    context = _context_for(peer, tls)
+    association = ae.associate(
+        peer.host,
+        peer.port,
+        ae_title=peer.ae_title,
+        evt_handlers=handlers,
+        tls_args=(context, peer.host) if context is not None else None,
+    )
+    if context is not None and context.fault is not None:
+        raise _not_counted(peer, f"fails at TLS: {context.fault}")
     if not association.is_established:
         if association.is_rejected:
             raise _not_counted(peer, f"rejected our association as {calling_ae}")
         refused = association.rejected_contexts
         raise _not_counted(peer, "does not take C-FIND (Study Root)" if refused else "does not answer")
     return association
+
+
+def _context_for(peer: PeerSettings, tls: TlsSettings | None) -> RequestorContext | None:
+    if not peer.tls:
+        return None
+    try:
+        return requestor_context(tls or TlsSettings(), peer)
+    except CertificateFault as error:
+        raise _not_counted(peer, f"cannot be called by TLS: {error}") from error
 
 
 class _BoundedReading:

@@ -9,7 +9,7 @@ from pathlib import Path
 from config.certificates import ends_at_of, examine, names_of
 from config.errors import PrereadError
 from config.settings import PeerSettings, Settings, TlsSettings, is_loopback
-from config.tls import acceptor_context
+from config.tls import acceptor_context, said_by
 from preread.check_result import CheckResult, in_words
 
 CONNECT_SECONDS = 3.0
@@ -115,11 +115,10 @@ def check_certificate(branch: str, certificate: Path, private_key: Path) -> Chec
     except ssl.SSLCertVerificationError as error:
         return CheckResult(name, False, f"{certificate}: {error.verify_message}", renew)
     except OSError as error:
-        said = str(getattr(error, "reason", None) or error.strerror or error).replace("_", " ").lower()
         return CheckResult(
             name,
             False,
-            f"{certificate} and {private_key}: {said}",
+            f"{certificate} and {private_key}: {said_by(error)}",
             f"Name PEM files that this user may read in {branch}.certificate and {branch}.private_key, a "
             "certificate and the key that belongs to it, not encrypted.",
         )

@@ -23,7 +23,8 @@ from pynetdicom.status import code_to_category
 
 from config.errors import PrereadError
 from config.identity import IMPLEMENTATION_UID, IMPLEMENTATION_VERSION
-from config.settings import PeerSettings
+from config.settings import PeerSettings, TlsSettings
+from config.tls import CertificateFault, RequestorContext, requestor_context
 from pipeline.outbound.reactor_gate import keep_answers
 
 CONNECT_SECONDS: Final = 10.0
@@ -82,10 +83,15 @@ def associated(
     *,
     calling_ae: str,
     answer_seconds: float,
+    tls: TlsSettings | None = None,
 ) -> Iterator[Association]:
     """An association that proposes (SOP class, transfer syntax) pairs, one context each; released at the end.
 
     An association in which the peer refused every context is handed out too, aborted: each object says so.
+
+    Parameters
+    ----------
+    tls : what we show, and trust, where the peer is called by TLS
 
     Raises
     ------
@@ -96,6 +102,7 @@ def associated(
         raise PeerUnreachable(
             "has no address", where=peer.name, remedy=f"Set host and port of the peer {peer.name}."
         )
+    context = _context_for(peer, tls)
     ae = AE(ae_title=calling_ae)
     ae.implementation_class_uid = IMPLEMENTATION_UID
     ae.implementation_version_name = IMPLEMENTATION_VERSION
@@ -104,12 +111,17 @@ def associated(
     contexts = [build_context(*kind) for kind in dict.fromkeys(kinds)][:CONTEXTS_MAX]
     handlers: list[Any] = [(evt.EVT_CONN_OPEN, _send_at_once)]
     association = ae.associate(
-        peer.host, peer.port, contexts=contexts, ae_title=peer.ae_title, evt_handlers=handlers
+        peer.host,
+        peer.port,
+        contexts=contexts,
+        ae_title=peer.ae_title,
+        evt_handlers=handlers,
+        tls_args=(context, peer.host) if context is not None else None,
     )
     keep_answers(association)
     try:
         if not association.is_established and not association.rejected_contexts:
-            raise _unreachable(association, peer)
+            raise _unreachable(association, peer, context)
         yield association
     finally:
         if association.is_established:
@@ -203,8 +215,28 @@ def _words(status: int) -> str:
     return {0x0111: "duplicate SOP instance", 0x0124: "not authorised"}.get(status, "failure")
 
 
-def _unreachable(association: Association, peer: PeerSettings) -> PeerUnreachable:
+def _context_for(peer: PeerSettings, tls: TlsSettings | None) -> RequestorContext | None:
+    if not peer.tls:
+        return None
+    try:
+        return requestor_context(tls or TlsSettings(), peer)
+    except CertificateFault as error:
+        raise PeerUnreachable(
+            f"cannot be called by TLS: {error.where}: {error.what}", where=peer.name, remedy=error.remedy
+        ) from error
+
+
+def _unreachable(
+    association: Association, peer: PeerSettings, context: RequestorContext | None
+) -> PeerUnreachable:
     place = f"{peer.ae_title} at {peer.host}:{peer.port}"
+    if context is not None and context.fault is not None:
+        return PeerUnreachable(
+            f"TLS failed: {context.fault}",
+            where=place,
+            remedy=f"Correct tls.trusted or the certificates of peer {peer.name} here, or what the peer "
+            "shows and trusts.",
+        )
     if association.is_rejected:
         primitive = association.acceptor.primitive
         source = getattr(primitive, "result_source", None)

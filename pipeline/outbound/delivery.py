@@ -65,6 +65,7 @@ def echo(settings: Settings, peer: PeerSettings) -> EchoReport:
         verification_kinds(),
         calling_ae=settings.node.ae_title,
         answer_seconds=settings.delivery.answer_seconds,
+        tls=settings.tls,
     ) as association:
         if not association.is_established or not verify(association):
             raise PeerUnreachable(
@@ -176,6 +177,7 @@ class Delivering:
                 kinds or verification_kinds(),
                 calling_ae=self._settings.node.ae_title,
                 answer_seconds=self._settings.delivery.answer_seconds,
+                tls=self._settings.tls,
             ) as association:
                 for claim, item in zip(claims, items, strict=True):
                     if self._stop.is_set():

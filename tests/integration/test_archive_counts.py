@@ -1,10 +1,12 @@
 """An archive's count by C-FIND, against scripted archives: honest, odd, hostile and silent ones."""
 
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +15,10 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as STUDY_ROOT_FIND
 from pynetdicom.sop_class import Verification
+from tls_files import Authority
 
-from config.settings import PeerSettings
+from config.settings import PeerSettings, TlsSettings
+from config.tls import acceptor_context
 from listener import peers
 from listener.peers import CountedSeries, NotCounted, count_instances
 
@@ -46,6 +50,7 @@ def archive(
     endless: bool = False,
     sop_class: Any = STUDY_ROOT_FIND,
     only_for: Sequence[str] = (),
+    tls: ssl.SSLContext | None = None,
 ) -> Iterator[int]:
     """A pynetdicom archive with these (series, modality, count); its port."""
 
@@ -71,7 +76,8 @@ def archive(
     ae = AE(ae_title="PACS")
     ae.require_calling_aet = list(only_for)
     ae.add_supported_context(sop_class)
-    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_FIND, find)])
+    handlers: list[Any] = [(evt.EVT_C_FIND, find)]
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers, ssl_context=tls)
     assert server is not None
     try:
         yield int(server.server_address[1])
@@ -162,3 +168,16 @@ def test_archive_that_stalls_or_lies_is_left_in_bounded_time(
     monkeypatch.setattr(peers, "ASK_SECONDS_MAX", 2.0)
     with bytes_only(behaviour) as port:
         assert failure(port) == "does not answer"
+
+
+def test_archive_is_asked_by_tls_and_only_the_one_it_should_be(tmp_path: Path) -> None:
+    authority = Authority.made(tmp_path)
+    tls = TlsSettings.model_validate(authority.settings())
+    held = [("1.2.1.1", "CT", 3)]
+    with archive(held, total=3, tls=acceptor_context(tls)) as port:
+        peer = peer_at(port).model_copy(update={"tls": True})
+        found = count_instances(peer, STUDY, calling_ae="PREREAD", tls=tls)
+        assert [(series.series_uid, series.instances) for series in found] == [("1.2.1.1", 3)]
+        foreign = peer.model_copy(update={"certificates": ("other.example",)})
+        with pytest.raises(NotCounted, match="another certificate than the one it is bound to"):
+            count_instances(foreign, STUDY, calling_ae="PREREAD", tls=tls)
