@@ -19,6 +19,18 @@ from config.settings import Branch, PeerSettings, Settings
 HEAD = "<!-- written by scripts/docs from the code; do not edit -->\n\n"
 
 
+SECURITY = """\
+DICOM over TLS, where `tls.port` is set: BCP 195 RFC 8996, 9325 TLS Secure Transport Connection Profile
+(PS3.15 B.12), as acceptor and, for peers with `tls`, as requestor; port 2762 is recommended. TLS 1.2 and
+1.3, certificates on both sides. Cipher suites of TLS 1.2: ECDHE with AES-GCM or ChaCha20-Poly1305; of TLS
+1.3: those of the OpenSSL in use. Certificates are verified against `tls.trusted`, and against
+`peers[].certificates` where the AE title is bound; revocation is not asked. A failed handshake gets a TLS
+alert, a bound AE title with another certificate, or without TLS, an A-ASSOCIATE-RJ (1, 1, 3).
+
+Plain DICOM is taken from other machines only with `listener.plain`. STOW-RS beyond loopback: HTTPS and a
+bearer token for each peer. User identity negotiation (PS3.7 D.3.3.7) is not used to admit anybody.
+"""
+
 NOTICES = """\
 What peers state of a study, to know when it is whole (`docs/operating.md`). Explicit and Implicit VR Little
 Endian, on an association that proposes no storage class. Answers: 0x0000; 0x0106, 0x0120 for a value that is
@@ -180,6 +192,7 @@ def conformance_page() -> str:
         + f"\n## Other objects\n\nStored and shown, never the input of a model.\n\n{table(OBJECT_CLASSES)}"
         + f"\n## Notices\n\n{NOTICES}\n{table(NOTICE_CLASSES)}"
         + f"\n## Transfer syntaxes of images and other objects\n\n{table(TRANSFER_SYNTAXES)}"
+        + f"\n## Security\n\n{SECURITY}"
     )
 
 
