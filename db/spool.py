@@ -10,7 +10,8 @@ Segment, at byte
     12   4  number of the file
     16   8  epoch: counts the openings of segments of the store, each value used once
     24   8  salt: random, so that no peer can forge what would pass for a record after recycling
-    32   8  epoch of the log segment in use when a run was opened; 0 in a log segment
+    32   8  of a run: epoch of the log segment in use when it was opened; of a log segment: epoch of the one
+            in which the last commit ended when it was opened, so that a start knows what may not be durable
     40   8  XXH3-64 of bytes 0 to 39
     64   8  of a run: 1 once the link to it was committed ("settled"); written lazily, outside the checksum
   4096      the first record
@@ -34,7 +35,9 @@ acknowledged, since one fdatasync makes all records before it durable; the secon
 
 Recovery reads the log segments in epoch order, each up to its first invalid record; a link to a run that is
 not there is passed over. The writer goes on behind the last valid record; the chain keeps out what a crash
-left further on. A run that no link names was never acknowledged and is removed. A roll-over takes a segment
+left further on. What a killed process left in the page cache is made durable first (`db.spool_recovery`). A
+run that no link names was never acknowledged and is removed; before a log segment is used again, the runs it
+names are settled durably. A roll-over takes a segment
 that a helper thread prepared (zero-written, synced, its folder synced: K9) and writes its header; header and
 records become durable with the same group commit.
 """
@@ -79,10 +82,10 @@ from db.spool_records import (
     read_record,
     replay,
     segment_path,
-    segments_of,
     walk_segment,
 )
-from db.spool_run import SETTLED, OpenSegment, Run, settle_runs
+from db.spool_recovery import recover
+from db.spool_run import SETTLED, OpenSegment, Run
 from db.spool_segments import SegmentSupply
 
 __all__ = [
@@ -122,6 +125,7 @@ class SpoolWriter:
     stock : log segments prepared while nothing is received
     reserve_bytes : free disk space below which `append` raises `SpoolFull`
     files : the disk; a simulated one in tests
+    supply : what prepares segments; in a simulation it takes its steps when told to
 
     Raises
     ------
@@ -140,6 +144,7 @@ class SpoolWriter:
         stock: int = 0,
         reserve_bytes: int = 0,
         files: SpoolFiles | None = None,
+        supply: Callable[..., SegmentSupply] = SegmentSupply,
     ) -> None:
         self.store, self.files = store, files or SpoolFiles()
         self.inline_bytes_max = min(INLINE_BYTES_MAX, (segment_bytes - RECORDS_AT) // 4)
@@ -150,15 +155,13 @@ class SpoolWriter:
         self._linked: list[OpenSegment] = []
         self._is_dirty = False
         with ExitStack() as opened, self._typed_errors():
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self.files.make_folder(self._folder)
             opened.callback(self.files.close, self.files.lock(self._folder / "lock"))
-            found = segments_of(self.files, self._folder)
+            found = recover(self.files, folder, store)
             self._epoch = max((header.epoch for header in found.values() if header), default=0)
             numbers = count(max(found, default=0) + 1)
             self._numbers = numbers
-            runs = [header for header in found.values() if header and header.kind == RUN]
-            settle_runs(self.files, folder, store, runs)
-            self._supply = SegmentSupply(
+            self._supply = supply(
                 self._folder,
                 files=self.files,
                 segment_bytes=segment_bytes,
@@ -172,11 +175,10 @@ class SpoolWriter:
             opened.callback(self._supply.close)
             logs = [header for header in found.values() if header and header.kind == LOG]
             self._current: OpenSegment | None = None
+            self.committed = self._end()
             opened.callback(self._close_current)
             if logs:
                 self._current = self._reopen(max(logs, key=lambda header: header.epoch))
-                # A killed process may have left whole records unsynced; rows may point to durable ones only.
-                self.files.sync(self._current.fd)
             else:
                 with suppress(SpoolFull):  # a full disk must not keep the process from starting
                     self._current = self._begin()
@@ -356,7 +358,9 @@ class SpoolWriter:
         """Open a blank segment under a new epoch; its header is synced with its first records."""
         fd, number = self._supply.take()
         self._epoch += 1
-        header, chain = encode_segment_header(LOG, number, self._epoch, secrets.randbits(64), 0)
+        header, chain = encode_segment_header(
+            LOG, number, self._epoch, secrets.randbits(64), self.committed.epoch
+        )
         self.put(fd, [header], 0)
         return OpenSegment(fd, number, self._epoch, RECORDS_AT, chain, self.files.size(fd))
 

@@ -53,6 +53,14 @@ def trouble(error: OSError, *, where: str) -> PrereadError:
 class SpoolFiles:
     """The disk as the spool sees it: descriptors, positions and syncs."""
 
+    def make_folder(self, folder: Path) -> None:
+        """Make a folder and those above it, if they are missing."""
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def list_folder(self, folder: Path) -> list[Path]:
+        """What is in a folder; nothing when it is not there."""
+        return list(folder.iterdir()) if folder.is_dir() else []
+
     def open(self, path: Path, *, create: bool = False) -> int:
         """A descriptor for reading and writing; `create` demands that the file is new."""
         flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if create else 0)
@@ -117,6 +125,10 @@ class SpoolFiles:
     def start_writing_back(self, fd: int, offset: int, size: int) -> None:
         """Hint that these bytes are not needed soon: the kernel writes them and frees the clean pages."""
         os.posix_fadvise(fd, offset, size, os.POSIX_FADV_DONTNEED)
+
+    def forget_cache(self, fd: int) -> None:
+        """Read the bytes of a synced file from the disk again: after a failed sync, memory may lie."""
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def sync_folder(self, folder: Path) -> None:
         """Make the names in a folder durable."""

@@ -68,6 +68,7 @@ class Replayed:
     end: Mark
     folder: Path
     inline: memoryview | None
+    files: SpoolFiles
 
     @property
     def dataset(self) -> bytes | memoryview:
@@ -82,14 +83,14 @@ class Replayed:
             yield self.inline
             return
         yield from _chunks(
+            self.files,
             segment_path(self.folder / self.location.store, self.location.segment),
             self.location.offset + RECORD.size + len(self.meta),
             self.location.length,
         )
 
 
-def _chunks(path: Path, offset: int, size: int) -> Iterator[bytes]:
-    files = SpoolFiles()
+def _chunks(files: SpoolFiles, path: Path, offset: int, size: int) -> Iterator[bytes]:
     fd = files.open(path)
     try:
         while size > 0:
@@ -152,8 +153,8 @@ def checksum_of(head: bytes, meta: bytes, dataset: Bytes) -> int:
 def segments_of(files: SpoolFiles, store_folder: Path) -> dict[int, SegmentHeader | None]:
     """Header of every segment file by number; None for a blank one. Reads one block per file."""
     found: dict[int, SegmentHeader | None] = {}
-    for path in store_folder.glob("*.seg"):
-        if not path.stem.isdecimal():
+    for path in files.list_folder(store_folder):
+        if path.suffix != ".seg" or not path.stem.isdecimal():
             continue
         number = int(path.stem)
         try:
@@ -220,6 +221,23 @@ def walk_segment(
         offset, previous = offset + whole.header.total, whole.checksum
 
 
+def runs_named(files: SpoolFiles, fd: int, header: SegmentHeader) -> Iterator[tuple[int, int]]:
+    """(number, epoch) of the runs that the links of a log segment name.
+
+    Looks at headers only, so it may name one too many: what a crash left behind the last valid record.
+    """
+    offset = RECORDS_AT
+    while True:
+        record = parse_record_header(files.read(fd, RECORD.size, offset))
+        if record is None or record.epoch != header.epoch:
+            return
+        if record.kind == LINK and record.dataset_bytes == LINKED.size:
+            link = files.read(fd, LINKED.size, offset + RECORD.size + record.meta_bytes)
+            if len(link) == LINKED.size:
+                yield LINKED.unpack(link)[:2]
+        offset += record.total
+
+
 def read_run(files: SpoolFiles, store_folder: Path, store: str, link: Bytes) -> Location | None:
     """Where the run a link names lies, if it is there and its checksum is right; memory stays flat."""
     if len(link) != LINKED.size:
@@ -279,8 +297,6 @@ def replay(
     """
     files = files or SpoolFiles()
     store_folder = folder / store
-    if not store_folder.is_dir():
-        return
     found = segments_of(files, store_folder)
     logs = sorted((h for h in found.values() if h and h.kind == LOG), key=lambda header: header.epoch)
     for header in logs:
@@ -300,18 +316,18 @@ def replay(
                 end = Mark(store, header.number, header.epoch, offset + whole.header.total)
                 if whole.header.kind == INSTANCE:
                     location = Location(store, header.number, header.epoch, offset, len(whole.dataset))
-                    yield Replayed(whole.meta, location, end, folder, whole.dataset)
+                    yield Replayed(whole.meta, location, end, folder, whole.dataset, files)
                     continue
                 run = read_run(files, store_folder, store, whole.dataset)
                 if run is not None:
-                    yield Replayed(whole.meta, run, end, folder, None)
+                    yield Replayed(whole.meta, run, end, folder, None, files)
         finally:
             files.close(fd)
 
 
-def read_record(folder: Path, location: Location) -> tuple[bytes, bytes]:
+def read_record(folder: Path, location: Location, *, files: SpoolFiles | None = None) -> tuple[bytes, bytes]:
     """Meta and dataset at `location`, verified; raises `BytesMissing` when they are not there any more."""
-    files = SpoolFiles()
+    files = files or SpoolFiles()
     where = f"{location.store} segment {location.segment} offset {location.offset}"
     try:
         fd = files.open(segment_path(folder / location.store, location.segment))

@@ -1,13 +1,12 @@
-"""A large record on its way into a segment of its own (a run), and what a crash may have left of one."""
+"""A large record on its way into a segment of its own (a run)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xxhash import xxh3_64
 
-from db.records import Location, Mark
+from db.records import Location
 from db.spool_files import Bytes, SpoolFiles
 from db.spool_records import (
     CHECKSUM,
@@ -17,9 +16,6 @@ from db.spool_records import (
     RECORD_MAGIC,
     RECORDS_AT,
     SETTLED_AT,
-    SegmentHeader,
-    replay,
-    segment_path,
 )
 
 if TYPE_CHECKING:
@@ -27,6 +23,11 @@ if TYPE_CHECKING:
 
 WRITE_BACK_BYTES = 8 << 20
 SETTLED = (1).to_bytes(8, "little")
+
+
+def is_settled(files: SpoolFiles, fd: int) -> bool:
+    """Whether the link to a run was committed."""
+    return any(files.read(fd, len(SETTLED), SETTLED_AT))
 
 
 @dataclass(slots=True)
@@ -77,32 +78,3 @@ class Run:
     def discard(self) -> None:
         """Forget the run and free its space; nothing of it was ever visible."""
         self._writer.drop(self._at)
-
-
-def settle_runs(files: SpoolFiles, spool: Path, store: str, headers: Sequence[SegmentHeader]) -> None:
-    """Remove runs that no link names: the process ended before they were acknowledged."""
-    doubtful: dict[int, SegmentHeader] = {}
-    for header in headers:
-        fd = files.open(segment_path(spool / store, header.number))
-        try:
-            if not any(files.read(fd, len(SETTLED), SETTLED_AT)):
-                doubtful[header.number] = header
-        finally:
-            files.close(fd)
-    if not doubtful:
-        return
-    start = Mark(store, 0, min(header.log_epoch for header in doubtful.values()), RECORDS_AT)
-    linked = {
-        (item.location.segment, item.location.epoch) for item in replay(spool, store, start, files=files)
-    }
-    for number, header in doubtful.items():
-        path = segment_path(spool / store, number)
-        if (number, header.epoch) not in linked:
-            files.remove(path)
-            continue
-        fd = files.open(path)
-        try:
-            files.sync(fd)
-            files.write(fd, [SETTLED], SETTLED_AT)
-        finally:
-            files.close(fd)

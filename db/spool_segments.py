@@ -20,11 +20,15 @@ from db.spool_files import SpoolFiles, SpoolFull, trouble
 from db.spool_records import (
     LOG,
     RECORDS_AT,
+    RUN,
     SEGMENT_BYTES,
     SETTLED_AT,
+    SegmentHeader,
     parse_segment_header,
+    runs_named,
     segment_path,
 )
+from db.spool_run import SETTLED, is_settled
 
 RETRY_SECONDS = 0.5
 LOOK_SECONDS = 30.0
@@ -58,8 +62,11 @@ class SegmentSupply:
         self._blank, self._numbers = deque(sorted(blank)), numbers
         self._ready: deque[Prepared] = deque()
         self._failure: PrereadError | None = None
-        self._closing = False
+        self._closing = self._has_removed = False
         self._changed = threading.Condition()
+        self._start()
+
+    def _start(self) -> None:
         self._thread = threading.Thread(target=self._work, name="segment-supply", daemon=True)
         self._thread.start()
 
@@ -86,33 +93,40 @@ class SegmentSupply:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        self._thread.join()
+        self._join()
         for fd, _ in self._ready:
             self._files.close(fd)
 
+    def _join(self) -> None:
+        self._thread.join()
+
     def _work(self) -> None:
-        while True:
+        while not self._closing:
+            self._step()
+
+    def _step(self) -> None:
+        """Prepare a segment if one is wanted, else remove what is not; then wait for what comes."""
+        with self._changed:
+            wanted = len(self._ready) < self._wanted()
+        try:
+            prepared = self._prepare() if wanted else None
+            if prepared is None:
+                if len(self._ready) >= self._stock:
+                    self._release_retired()
+                self._sync_removals()
+                self._pause(LOOK_SECONDS)
+                return
+            self._sync_removals()
             with self._changed:
-                if self._closing:
-                    return
-                wanted = len(self._ready) < self._wanted()
-            try:
-                prepared = self._prepare() if wanted else None
-                if prepared is None:
-                    if len(self._ready) >= self._stock:
-                        self._release_retired()
-                    self._pause(LOOK_SECONDS)
-                    continue
-                with self._changed:
-                    self._ready.append(prepared)
-                    self._failure = None
-                    self._changed.notify_all()
-                if len(self._ready) > self._ahead:
-                    self._pause(PACE_SECONDS)
-            except OSError as error:
-                self._fail(trouble(error, where=str(self._folder)))
-            except PrereadError as error:
-                self._fail(error)
+                self._ready.append(prepared)
+                self._failure = None
+                self._changed.notify_all()
+            if len(self._ready) > self._ahead:
+                self._pause(PACE_SECONDS)
+        except OSError as error:
+            self._fail(trouble(error, where=str(self._folder)))
+        except PrereadError as error:
+            self._fail(error)
 
     def _wanted(self) -> int:
         """How many segments are to be ready now."""
@@ -173,11 +187,31 @@ class SegmentSupply:
             except FileNotFoundError:
                 continue
             header = parse_segment_header(self._files.read(fd, SEGMENT_BYTES, 0), number)
-            settled = any(self._files.read(fd, 8, SETTLED_AT))
-            if header is None or header.epoch != epoch or (header.kind != LOG and not settled):
+            if header is None or header.epoch != epoch:
                 self._files.close(fd)
+            elif header.kind == LOG:
+                self._settle_runs_of(fd, header)
+                yield fd, number, LOG
+            elif is_settled(self._files, fd):
+                yield fd, number, header.kind
+            else:
+                self._files.close(fd)
+
+    def _settle_runs_of(self, log: int, header: SegmentHeader) -> None:
+        """With this log go its links: that the runs they name were committed must not hang on them alone."""
+        for number, epoch in runs_named(self._files, log, header):
+            try:
+                fd, _ = self._open(number)
+            except FileNotFoundError:
                 continue
-            yield fd, number, header.kind
+            try:
+                run = parse_segment_header(self._files.read(fd, SEGMENT_BYTES, 0), number)
+                if run is not None and run.epoch == epoch and run.kind == RUN:
+                    # Written once more: after a failed sync, one of a clean page proves nothing.
+                    self._files.write(fd, [SETTLED], SETTLED_AT)
+                    self._files.sync(fd)
+            finally:
+                self._files.close(fd)
 
     def _create(self) -> Prepared:
         if self._files.free_bytes(self._folder) < self._reserve_bytes + self._segment_bytes:
@@ -205,3 +239,10 @@ class SegmentSupply:
     def _discard(self, fd: int, number: int) -> None:
         self._files.close(fd)
         self._files.remove(segment_path(self._folder, number))
+        self._has_removed = True
+
+    def _sync_removals(self) -> None:
+        """Once for many: a file that the rows have forgotten must not come back."""
+        if self._has_removed:
+            self._files.sync_folder(self._folder)
+            self._has_removed = False

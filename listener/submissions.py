@@ -27,8 +27,9 @@ class Submission(ABC):
         self.refusal: Refusal | None = Refusal(OUT_OF_RESOURCES, "the listener stops")
 
     def wait(self, seconds: float) -> Refusal | None:
-        """Why it was refused; None: it is durable."""
-        self._answered.wait(seconds)
+        """Why it was refused; None: it is durable. Without an answer in time it is not yet."""
+        if not self._answered.wait(seconds):
+            return Refusal(OUT_OF_RESOURCES, f"no commit within {seconds:g} s")
         return self.refusal
 
     def answer(self, refusal: Refusal | None) -> None:

@@ -15,6 +15,7 @@ from db.engine import Database
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The option that runs what is too long for CI."""
     parser.addoption("--long", action="store_true", help="attacks in full size, and tests marked long")
+    parser.addoption("--seed", type=int, help="the one simulated history to run, as a failure named it")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -2,20 +2,19 @@
 
 import errno
 import os
-import random
 import shutil
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from db import spool_segments
 from db.records import Location, Mark
 from db.spool import BytesMissing, SpoolFailed, SpoolFull, SpoolLocked, SpoolWriter, read_record, replay
-from db.spool_files import Bytes, SpoolFiles
+from db.spool_files import SpoolFiles
 from db.spool_records import RECORDS_AT, RUN, segment_path, segments_of
 from db.spool_segments import SegmentSupply
 
@@ -322,97 +321,6 @@ def test_many_fragments_are_written_whole(tmp_path: Path) -> None:
         writer.append(b"{}", [data[i : i + 3] for i in range(0, 9000, 3)], 9000)
         writer.commit()
     assert found(tmp_path)[0][1] == data
-
-
-class CrashingDisk(SpoolFiles):
-    """Remembers every file as of its last sync; `torn` applies a part of the later writes, in any order."""
-
-    def __init__(self) -> None:
-        self.paths: dict[int, Path] = {}
-        self.synced: dict[Path, bytes] = {}
-        self.pending: dict[Path, list[tuple[int, bytes]]] = {}
-
-    def open(self, path: Path, *, create: bool = False) -> int:
-        fd = super().open(path, create=create)
-        self.paths[fd] = path
-        self.synced.setdefault(path, path.read_bytes())
-        return fd
-
-    def write(self, fd: int, parts: Sequence[Bytes], offset: int) -> int:
-        path = self.paths.get(fd)
-        if path:
-            self.pending.setdefault(path, []).append((offset, b"".join(parts)))
-        return super().write(fd, parts, offset)
-
-    def fill(self, fd: int, size: int) -> None:
-        super().fill(fd, size)
-        self._settle(fd)
-
-    def sync(self, fd: int) -> None:
-        super().sync(fd)
-        self._settle(fd)
-
-    def remove(self, path: Path) -> None:
-        super().remove(path)
-        self.synced.pop(path, None)
-        self.pending.pop(path, None)
-
-    def _settle(self, fd: int) -> None:
-        path = self.paths[fd]
-        self.synced[path] = path.read_bytes()
-        self.pending.pop(path, None)
-
-    def torn(self, chance: random.Random) -> None:
-        for path, synced in self.synced.items():
-            content = bytearray(synced)
-            pages = [
-                (offset + at, data[at : at + 4096 - (offset + at) % 4096])
-                for offset, data in self.pending.get(path, [])
-                for at in _page_starts(offset, len(data))
-            ]
-            for offset, page in pages:
-                if chance.random() < 0.5:
-                    content[len(content) :] = bytes(max(0, offset + len(page) - len(content)))
-                    content[offset : offset + len(page)] = page
-            path.write_bytes(bytes(content))
-
-
-def _page_starts(offset: int, size: int) -> list[int]:
-    first = 4096 - offset % 4096
-    return [0, *range(first, size, 4096)]
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    st.lists(st.lists(st.integers(0, 30_000), min_size=1, max_size=6), max_size=6),
-    st.lists(st.integers(0, 30_000), max_size=5),
-    st.randoms(use_true_random=True),
-)
-def test_after_power_loss_what_was_committed_is_found_byte_for_byte(
-    tmp_path_factory: pytest.TempPathFactory, groups: list[list[int]], lost: list[int], chance: random.Random
-) -> None:
-    folder = tmp_path_factory.mktemp("spool")
-    disk = CrashingDisk()
-    writer = SpoolWriter(folder, store=STORE, segment_bytes=SMALL, files=disk)
-    kept = []
-    for i, group in enumerate(groups):
-        kept += fill(writer, group, tag=f"g{i}-")
-    unsynced = [(b"{}", bytes([7]) * size) for size in lost]
-    for meta, data in unsynced:
-        writer.append(meta, [data], len(data))
-    disk.pending, snapshot = {}, dict(disk.pending)
-    writer.files = SpoolFiles()  # the power is gone: what close() syncs does not count
-    disk_synced = dict(disk.synced)
-    writer.close()
-    disk.pending, disk.synced = snapshot, disk_synced
-    disk.torn(chance)
-    with SpoolWriter(folder, store=STORE, segment_bytes=SMALL) as writer:
-        after = found(folder)
-        assert after[: len(kept)] == kept
-        assert all((meta, data) in unsynced for meta, data, _ in after[len(kept) :])
-        more = fill(writer, [500], tag="more")
-        assert found(folder) == after + more
-    shutil.rmtree(folder)
 
 
 @given(st.binary(max_size=3000), st.integers(0, 200))
