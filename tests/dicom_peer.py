@@ -244,14 +244,19 @@ def store_message(
 
 
 def status_of(answer: bytes) -> int:
-    elements = dict(_elements(answer[12:]))
+    elements = elements_of(answer)
     if answer[0] != 4 or 0x0900 not in elements:
         raise Refused(answer)
     return int(struct.unpack("<H", elements[0x0900])[0])
 
 
 def comment_of(answer: bytes) -> str:
-    return dict(_elements(answer[12:])).get(0x0902, b"").decode().strip()
+    return elements_of(answer).get(0x0902, b"").decode().strip()
+
+
+def elements_of(answer: bytes) -> dict[int, bytes]:
+    """Elements of group 0000 of a command set that came in one PDU."""
+    return dict(_elements(answer[12:]))
 
 
 def _elements(command: bytes) -> Iterator[tuple[int, bytes]]:

@@ -163,6 +163,14 @@ class ListenerProcess:
             self.kill()
         self.process = None
 
+    def peak_memory_mib(self) -> dict[str, int]:
+        """The most resident memory so far of the receiver and of the recorder; both count what they share."""
+        assert self.process is not None
+        proc = Path("/proc") / str(self.process.pid)
+        children = (proc / "task" / proc.name / "children").read_text().split()
+        peaks = [_peak_memory_mib(proc.with_name(pid)) for pid in (proc.name, *children)]
+        return dict(zip(("receiver", "recorder"), peaks, strict=True))
+
     def kept(self) -> dict[str, list[bytes]]:
         """Datasets in the spool by SOP Instance UID, as a replay finds them."""
         found: dict[str, list[bytes]] = {}
@@ -177,6 +185,11 @@ class ListenerProcess:
 
     def open_database(self) -> Database:
         return Database.open(self.database_url or f"sqlite:///{self.state_folder / 'preread.db'}")
+
+
+def _peak_memory_mib(proc: Path) -> int:
+    lines = (proc / "status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("VmHWM:"))) >> 10
 
 
 def stored_uids(db: Database) -> list[str]:

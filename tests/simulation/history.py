@@ -48,11 +48,16 @@ class Lost(AssertionError):
 class SteppedSupply(SegmentSupply):
     """Prepares segments when told to, not in a thread of its own."""
 
+    is_at_rest = False
+
     def _start(self) -> None:
         return
 
     def _join(self) -> None:
         return
+
+    def _wanted(self) -> int:
+        return self._stock if self.is_at_rest else self._ahead
 
     def _pause(self, seconds: float) -> None:
         return
@@ -62,10 +67,10 @@ class SteppedSupply(SegmentSupply):
             self._step()
         return super().take()
 
-    def step(self, *, releases: bool) -> None:
-        """Prepare a segment; if none is wanted, give back what is retired, or leave it for later use."""
-        if releases or not self._ready:
-            self._step()
+    def step(self, *, is_at_rest: bool) -> None:
+        """Prepare a segment; at rest lay in a stock and, when that is complete, give back what is retired."""
+        self.is_at_rest = is_at_rest
+        self._step()
 
 
 class History:
@@ -154,7 +159,7 @@ class History:
                 front.turn()
                 self._hear_submitted()
                 if chance.random() < 0.3:
-                    self._supply.step(releases=chance.random() < 0.1)
+                    self._supply.step(is_at_rest=chance.random() < 0.4)
                 if chance.random() < 0.4:
                     self._record(writer, chance.choice((1, 5, 200)))
                 if chance.random() < 0.3:
@@ -290,6 +295,7 @@ class History:
                 FOLDER,
                 store=STORE,
                 segment_bytes=SEGMENT_BYTES,
+                stock=2,
                 take_retired=self._take_retired,
                 files=self._files,
                 supply=self._make_supply,
