@@ -191,6 +191,11 @@ class ListenerSettings(Branch):
         description="A study of which stated instances are missing is closed as partial and analysed so long "
         "after its last new instance.",
     )
+    start_early: bool = Field(
+        True,
+        description="Whether to begin with a series that is provably whole, by a procedure step, an "
+        "availability notice or its archive's count, while the rest of its study still arrives.",
+    )
     connections_max: int = Field(512, ge=4, le=20000, description="Open connections in all.")
     connections_per_address_max: int = Field(
         32, ge=1, le=20000, description="Open connections of one address."

@@ -7,12 +7,13 @@ import sqlalchemy as sa
 
 from db import rows, tables
 from db.engine import Database, hint_on_commit, now_in
-from db.jobs import enqueue
+from db.enqueueing import enqueue
 from db.records import ReceivingSeries, ReceivingStudy
+from db.states import next_state, states_before
 from db.studies import PLAN_AHEAD, locked_study_by_uid, move_study, open_revision
 from db.timeline import note
 
-STUDY, SERIES, INSTANCE = tables.STUDY, tables.SERIES, tables.INSTANCE
+STUDY, SERIES, INSTANCE, JOB = tables.STUDY, tables.SERIES, tables.INSTANCE, tables.JOB
 
 
 def receiving_studies(db: Database) -> list[ReceivingStudy]:
@@ -80,7 +81,8 @@ def close_study(
         move_study(conn, study, "closed", whole_at=now, partial=partial)
         words = "closed as partial" if partial else "whole"
         note(conn, study_id=study_id, kind="whole", text=f"{words}: {evidence_text}", source=how)
-        _enqueue_plan(conn, study, revision, {"partial": partial, "how": how}, attempts_max)
+        _cancel_early_plans(conn, study_id, now)
+        enqueue_plan(conn, study, revision, {"partial": partial, "how": how}, attempts_max)
     return True
 
 
@@ -100,13 +102,29 @@ def requeue_study(
         revision = open_revision(conn, study, "asked_again", whole_at=now, partial=partial)
         text = f"asked again by {source}: revision {revision} of the study, of the same images"
         note(conn, study_id=study["id"], kind="asked_again", text=text, source=source)
-        _enqueue_plan(conn, study, revision, {"partial": study["partial"], "how": source}, attempts_max)
+        enqueue_plan(conn, study, revision, {"partial": study["partial"], "how": source}, attempts_max)
     return revision
 
 
-def _enqueue_plan(
+def _cancel_early_plans(conn: sa.Connection, study_id: int, now: float) -> None:
+    """The plan of the whole study replaces those that wait; one that is being claimed ends by itself."""
+    waiting = (
+        sa.select(JOB.c.id)
+        .where(JOB.c.study_id == study_id, JOB.c.kind == "plan", JOB.c.model != "")
+        .where(JOB.c.state.in_(states_before("job", "supersede")))
+        .with_for_update(skip_locked=True)
+    )
+    ids = conn.execute(waiting).scalars().all()
+    if ids:
+        ending = {"reason_code": "SUPERSEDED", "reason": "The study was whole before.", "done_at": now}
+        state = next_state("job", "queued", "supersede")
+        conn.execute(sa.update(JOB).where(JOB.c.id.in_(ids)).values(state=state, **ending))
+
+
+def enqueue_plan(
     conn: sa.Connection, study: rows.Row, revision: int, parameters: dict[str, Any], attempts_max: int
 ) -> None:
+    """Queue the plan of a locked study's revision, before analyses of its priority."""
     job_id = enqueue(
         conn,
         "plan",

@@ -1,8 +1,8 @@
-"""The job table: enqueue, claim, extend, finish, fail, give back.
+"""The job table: claim, extend, finish, fail, give back.
 
 How claims, leases and fences work is written in `db.claiming`, what the study does meanwhile in
 `db.studies`. Finishing an analysis together with its results is in `db.results`, what a person may ask for
-in `db.requests`.
+in `db.requests`, jobs of a study that still receives in `db.starting_early`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,13 +12,15 @@ import sqlalchemy as sa
 
 from db import claiming, rows, tables
 from db.claiming import DELIVERIES, JOBS
-from db.engine import Database, Target, database_of, hint_on_commit, now_in, writing
+from db.engine import Database, database_of, hint_on_commit, now_in
+from db.enqueueing import enqueue
 from db.records import Claim, JobKind, JobRecord, JobState, NewDelivery, NewResult, SelectionRecord
 from db.requests import cancel, retry, set_priority
 from db.results import insert_results
+from db.starting_early import is_begun_anew
 from db.states import next_state
 from db.studies import locked_study, settle_study
-from db.timeline import insert_once, note
+from db.timeline import note
 
 __all__ = [
     "cancel",
@@ -41,46 +43,6 @@ JOB, STUDY = tables.JOB, tables.STUDY
 ERROR_LENGTH_MAX = 4000
 _LOST = "the worker was lost while it ran: its lease ended without a word"
 _LOST_REMEDY = "See the worker's log: out of memory or a crash. Then retry the job."
-
-
-def enqueue(
-    target: Target,
-    kind: JobKind,
-    study_id: int,
-    revision: int,
-    model: str | None,
-    *,
-    priority: int = 0,
-    parameters: Mapping[str, Any] | None = None,
-    run_after: float | None = None,
-    attempts_max: int = 3,
-) -> int:
-    """Put a job into the queue, once: a repeat returns the id of the one that is there.
-
-    `run_after` is in seconds since 1970 on the database's clock; None: now.
-    """
-    with writing(target) as conn:
-        key = {"study_id": study_id, "revision": revision, "kind": kind, "model": model or ""}
-        inserted = conn.execute(
-            insert_once(conn, JOB)
-            .values(
-                **key,
-                state="queued",
-                priority=priority,
-                run_after=run_after,
-                attempts=0,
-                attempts_max=attempts_max,
-                fence=0,
-                parameters=dict(parameters or {}),
-                created_at=database_of(conn).clock(),
-            )
-            .on_conflict_do_nothing()
-            .returning(JOB.c.id)
-        ).scalar()
-        if inserted is not None:
-            hint_on_commit(conn, "jobs")
-            return int(inserted)
-        return int(conn.execute(sa.select(JOB.c.id).filter_by(**key)).scalar_one())
 
 
 def claim_next(
@@ -116,7 +78,7 @@ def _claim(db: Database, worker: str, kinds: Sequence[JobKind], lease_seconds: f
             .values(state=next_state("study", "whole", "claimed"))
         )
         again = f", attempt {row['attempts']} of {row['attempts_max']}" if row["attempts"] > 1 else ""
-        what = f"analysis by {row['model']}" if row["kind"] == "analyse" else "planning"
+        what = rows.job_in_words(row)
         _note(conn, row, kind="claimed", text=f"{what} claimed by {worker}{again}", source=worker)
         return Claim(
             job_id=row["id"],
@@ -124,7 +86,7 @@ def _claim(db: Database, worker: str, kinds: Sequence[JobKind], lease_seconds: f
             study_id=row["study_id"],
             study_uid=study_uid,
             revision=row["revision"],
-            model=row["model"] or None,
+            model=rows.model_of(row),
             attempts=row["attempts"],
             attempts_max=row["attempts_max"],
             fence=row["fence"],
@@ -206,6 +168,8 @@ def finish_plan(
                 text=text,
                 source="preread",
             )
+            return True
+        if is_begun_anew(conn, study, claim, analyse):
             return True
         for model, parameters in analyse:
             enqueue(

@@ -16,7 +16,7 @@ from db.records import NoticeState, ReceivedNotice
 from db.studies import locked_study_by_uid
 from db.timeline import note
 
-NOTICE, STUDY, INSTANCE = tables.NOTICE, tables.STUDY, tables.INSTANCE
+NOTICE, STUDY, SERIES, INSTANCE = tables.NOTICE, tables.STUDY, tables.SERIES, tables.INSTANCE
 
 # Of one sender about one study, and in all of studies that never came: a peer must not fill the disk.
 KEPT_MAX, KEPT_UNKNOWN_MAX = 64, 1000
@@ -64,11 +64,14 @@ def notices_of_receiving(db: Database) -> dict[str, list[ReceivedNotice]]:
     return found
 
 
-def held_uids(db: Database, study_id: int) -> frozenset[str]:
-    """SOP Instance UIDs of what a study holds, without our own results."""
-    query = sa.select(INSTANCE.c.sop_uid).where(INSTANCE.c.study_id == study_id, ~INSTANCE.c.own)
+def held_uids(db: Database, study_id: int) -> dict[str, frozenset[str]]:
+    """SOP Instance UIDs of what a study holds, by Series Instance UID, without our own results."""
+    query = sa.select(SERIES.c.series_uid, INSTANCE.c.sop_uid).join_from(INSTANCE, SERIES)
+    held: dict[str, set[str]] = defaultdict(set)
     with db.read() as conn:
-        return frozenset(conn.execute(query).scalars())
+        for row in conn.execute(query.where(INSTANCE.c.study_id == study_id, ~INSTANCE.c.own)):
+            held[row.series_uid].add(row.sop_uid)
+    return {series_uid: frozenset(uids) for series_uid, uids in held.items()}
 
 
 def merged(known: ReceivedNotice, new: ReceivedNotice) -> ReceivedNotice:

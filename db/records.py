@@ -277,6 +277,11 @@ class JobRecord:
     started_at: datetime | None
     done_at: datetime | None
 
+    @property
+    def is_early_plan(self) -> bool:
+        """Whether it plans for a study that still receives."""
+        return self.kind == "plan" and "early" in self.parameters
+
 
 @dataclass(frozen=True, slots=True)
 class ResultRecord:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from db import tables
+from db import rows, tables
 from db.engine import Database, hint_on_commit, now_in
 from db.states import IllegalTransition, next_state, states_before
 from db.studies import PLAN_AHEAD, locked_study, locked_study_by_uid, resume_study, settle_study
@@ -64,7 +64,7 @@ def _change_job(db: Database, job_id: int, event: Literal["cancel", "retry"], *,
         state = next_state("job", row["state"], event)
         conn.execute(sa.update(JOB).where(JOB.c.id == job_id).values(state=state, **values))
         done = {"cancel": "cancelled", "retry": "queued again"}[event]
-        what = f"analysis by {row['model']}" if row["kind"] == "analyse" else "planning"
+        what = rows.job_in_words(row)
         note(
             conn,
             study_id=study["id"],
@@ -76,7 +76,8 @@ def _change_job(db: Database, job_id: int, event: Literal["cancel", "retry"], *,
         if event == "cancel":
             settle_study(conn, study, row["revision"])
         else:
-            resume_study(conn, study)
+            if study["state"] != "receiving":  # else: a job that was started early
+                resume_study(conn, study)
             hint_on_commit(conn, "jobs")
     return True
 

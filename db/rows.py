@@ -151,7 +151,7 @@ def job(row: Row) -> JobRecord:
         study_id=row["study_id"],
         study_uid=row["study_uid"],
         revision=row["revision"],
-        model=row["model"] or None,
+        model=model_of(row),
         state=row["state"],
         stage=row["stage"],
         priority=row["priority"],
@@ -172,6 +172,18 @@ def job(row: Row) -> JobRecord:
         started_at=aware_or_none(row["started_at"]),
         done_at=aware_or_none(row["done_at"]),
     )
+
+
+def model_of(row: Row) -> str | None:
+    """The model of a job; None for plans, where the column tells early ones apart (`db.tables`)."""
+    return (row["model"] or None) if row["kind"] == "analyse" else None
+
+
+def job_in_words(row: Row) -> str:
+    """What a job does, for the timeline."""
+    if row["kind"] == "analyse":
+        return f"analysis by {row['model']}"
+    return "planning an early start" if row["model"] else "planning"
 
 
 def result(row: Row) -> ResultRecord:

@@ -102,8 +102,10 @@ def study_outcome(jobs: Sequence[JobRecord], deliveries: Sequence[DeliveryRecord
     """How a study revision ended, from all its jobs and deliveries in the order they were made.
 
     Returns None while anything is open, and where there is no job. The worst thing decides, so that no
-    failure hides behind a success: failed before not delivered before delivered before not analysed.
+    failure hides behind a success: failed before not delivered before delivered before not analysed. Plans of
+    an early start decide nothing: the plan of the whole study comes after them.
     """
+    jobs = [job for job in jobs if not job.is_early_plan]
     if not jobs or any(job.state in ("queued", "running") for job in jobs):
         return None
     if any(delivery.state in ("queued", "sending") for delivery in deliveries):

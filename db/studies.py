@@ -97,9 +97,10 @@ def jobs_of_revision(conn: sa.Connection, study_id: int, revision: int) -> list[
 def settle_study(conn: sa.Connection, study: rows.Row, revision: int) -> None:
     """After something of `revision` ended: show its findings, and finish the study when nothing is open.
 
-    The study is locked, so of two last jobs that end at once the second sees the first.
+    The study is locked, so of two last jobs that end at once the second sees the first. A study that still
+    receives shows what was started early and is not finished.
     """
-    if study["revision"] != revision or study["state"] == "receiving":
+    if study["revision"] != revision:
         return  # an older revision: its results remain, the study goes on with the new one
     jobs = jobs_of_revision(conn, study["id"], revision)
     sends = (
@@ -110,7 +111,7 @@ def settle_study(conn: sa.Connection, study: rows.Row, revision: int) -> None:
     )
     deliveries = [rows.delivery(row) for row in conn.execute(sends).mappings()]
     shown = _summary(jobs)
-    end = study_outcome(jobs, deliveries)
+    end = None if study["state"] == "receiving" else study_outcome(jobs, deliveries)
     if end is None:
         conn.execute(sa.update(STUDY).where(STUDY.c.id == study["id"]).values(**shown))
         return

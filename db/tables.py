@@ -9,7 +9,7 @@ UIDs and names come from peers and are plain text everywhere, never paths. Two c
   `..._waiting`). With `run_after <= now` as a mere filter on the claim index, each claim would step over
   all of them.
 - `job.model` is empty, not NULL, for a plan: NULLs would not collide in the unique index that makes
-  `enqueue` idempotent.
+  `enqueue` idempotent. The plan of an early start holds there the Series Instance UID that became whole.
 """
 
 from typing import Any

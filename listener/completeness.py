@@ -28,25 +28,33 @@ NOTICE_NAMES: Mapping[NoticeKind, str] = {"ian": "availability notice", "mpps": 
 
 @dataclass(frozen=True, slots=True)
 class SeriesEvidence:
-    """What is held of one series."""
+    """What is held of one series.
+
+    `held` are its SOP Instance UIDs, needed only where there are notices; `counted` is what the archive
+    counted twice since its last instance, None: nothing. Both serve `listener.whole_series`.
+    """
 
     series_uid: str
     modality: str
     instances: int
     last_received_at: float
+    held: frozenset[str] = frozenset()
+    counted: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
     """What a peer stated of the study by itself; `is_open`: a procedure step that may still make images.
 
-    `named` are SOP Instance UIDs, without classes this node does not take and without our own results.
+    `named` are SOP Instance UIDs, without classes this node does not take and without our own results;
+    `by_series` are the same by Series Instance UID.
     """
 
     how: NoticeKind
     source_ae: str
     named: frozenset[str]
     is_open: bool = False
+    by_series: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from db.results import own_series_uids
 from db.timeline import note
 from listener.completeness import Count, Evidence, Notice, Patience, SeriesEvidence
 from listener.peers import CountedSeries, NotCounted, count_instances
+from listener.series_counts import SeriesCount, ask_at, counted_again
 
 ASK_SECONDS = (
     5.0,
@@ -207,7 +208,10 @@ class EvidenceCollector:
         asking = partial(count_instances, tls=settings.tls)
         self.inquiries = Inquiries(settings.node.ae_title, asking) if self._asked_peers else None
         self._askings: dict[tuple[str, int], Asking] = {}
-        self._held: dict[int, tuple[int, frozenset[str]]] = {}
+        self._held: dict[int, tuple[int, Mapping[str, frozenset[str]]]] = {}
+        # Of series, where they may be whole before their study; by study revision and Series Instance UID.
+        self._counts: dict[tuple[str, int], dict[str, SeriesCount]] = {}
+        self._starts_early = settings.listener.start_early
         self._told: dict[tuple[str, int], int] = {}
 
     def of(self, studies: Iterable[ReceivingStudy], now: float) -> list[tuple[ReceivingStudy, Evidence]]:
@@ -225,13 +229,30 @@ class EvidenceCollector:
             return None
         key = _key(receiving)
         asking = self._asking(receiving)
-        at = due_at(asking, self._patience.quiet_for(evidence))
+        at = self._due_at(receiving, asking, self._patience.quiet_for(evidence))
         if at is None or at > now:
             self._askings[key] = asking
             return at
         is_asked = self.inquiries.ask(key[0], peer, asking.asked_of)
         self._askings[key] = replace(asking, is_waiting=is_asked)
         return None if is_asked else now + AGAIN_SECONDS[0]
+
+    def _due_at(self, receiving: ReceivingStudy, asking: Asking, quiet_seconds: float) -> float | None:
+        """When to ask for the study or for a series of it, whichever is sooner; None: not now."""
+        due = due_at(asking, quiet_seconds)
+        if not self._starts_early or asking.is_waiting:
+            return due
+        counts = self._counts_of(receiving).values()
+        looks = [at for count in counts if (at := ask_at(count, quiet_seconds)) is not None]
+        return min([*looks, *([] if due is None else [due])], default=None)
+
+    def _counts_of(self, receiving: ReceivingStudy) -> dict[str, SeriesCount]:
+        known = self._counts.setdefault(_key(receiving), {})
+        for series in receiving.series:
+            before = known.get(series.series_uid)
+            if before is None or before.since < series.last_received_at:
+                known[series.series_uid] = SeriesCount(series.last_received_at)
+        return known
 
     def _asking(self, receiving: ReceivingStudy) -> Asking:
         known = self._askings.get(_key(receiving), Asking(receiving.last_received_at))
@@ -244,23 +265,33 @@ class EvidenceCollector:
                 notice.source_ae,
                 frozenset(uid for uids in notice.named.values() for uid in uids),
                 is_open=notice.state == "in_progress",
+                by_series={series_uid: frozenset(uids) for series_uid, uids in notice.named.items()},
             )
             for notice in notices
         )
+        held = self._held_of(receiving) if stated else {}
+        counts = self._counts_of(receiving)
         return Evidence(
             source_ae=receiving.source_ae,
             first_received_at=receiving.first_received_at,
             last_received_at=receiving.last_received_at,
             series=tuple(
-                SeriesEvidence(series.series_uid, series.modality, series.instances, series.last_received_at)
+                SeriesEvidence(
+                    series.series_uid,
+                    series.modality,
+                    series.instances,
+                    series.last_received_at,
+                    held.get(series.series_uid, frozenset()),
+                    counts[series.series_uid].settled,
+                )
                 for series in receiving.series
             ),
-            held=self._held_of(receiving) if stated else frozenset(),
+            held=frozenset[str]().union(*held.values()),
             notices=stated,
             count=self._asking(receiving).count,
         )
 
-    def _held_of(self, receiving: ReceivingStudy) -> frozenset[str]:
+    def _held_of(self, receiving: ReceivingStudy) -> Mapping[str, frozenset[str]]:
         """Looked up only when there is something new: a study of thousands is looked at after each batch."""
         study = receiving.study
         known = self._held.get(study.id)
@@ -281,17 +312,27 @@ class EvidenceCollector:
             if answer.failure is not None:
                 asking = unanswered(asking, now)
                 self._tell_failure(study, asking, answer.failure)
+                self._take_series_counts(study, answer, None, now)
             else:
                 if own_series is None:
                     own_series = frozenset(own_series_uids(self._db))
                 held = {series.series_uid: series.instances for series in study.series}
                 expected = expected_of(answer.counted, held, own_series, self._root)
+                self._take_series_counts(study, answer, expected, now)
                 if answer.asked_of < study.last_received_at:  # more came since: a statement, no proof
                     asking = replace(asking, count=Count(study.source_ae, expected))
                 else:
                     asking = answered(asking, study.source_ae, expected, held, now)
                 self._tell_count(study, expected)
             self._askings[_key(study)] = asking
+
+    def _take_series_counts(
+        self, receiving: ReceivingStudy, answer: Answer, expected: Mapping[str, int] | None, now: float
+    ) -> None:
+        counts = self._counts_of(receiving)
+        for uid, known in counts.items():
+            number = None if expected is None else expected.get(uid, 0)
+            counts[uid] = counted_again(known, number, asked_of=answer.asked_of, now=now)
 
     def _tell_count(self, receiving: ReceivingStudy, expected: Mapping[str, int]) -> None:
         total = sum(expected.values())
@@ -323,6 +364,7 @@ class EvidenceCollector:
         keys = {_key(study) for study in receiving}
         ids = {study.study.id for study in receiving}
         self._askings = {key: asking for key, asking in self._askings.items() if key in keys}
+        self._counts = {key: counts for key, counts in self._counts.items() if key in keys}
         self._told = {key: count for key, count in self._told.items() if key in keys}
         self._held = {study_id: held for study_id, held in self._held.items() if study_id in ids}
 

@@ -12,7 +12,7 @@ import select
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -28,12 +28,14 @@ from db.records import Mark, ReceivedInstance, ReceivedNotice, ReceivingStudy
 from db.segments import forget_retired, take_retired
 from db.spool import Replayed, replay
 from db.spool_records import segment_path
+from db.starting_early import queue_early_plan
 from listener.attributes import received_instance
-from listener.completeness import Partial, Patience, WaitUntil, Whole, decide
+from listener.completeness import Evidence, Partial, Patience, WaitUntil, Whole, decide
 from listener.evidence import EvidenceCollector
 from listener.loop import Refused
 from listener.notices import is_notice, received_notice
 from listener.recorder_link import STORE, RecorderEnd
+from listener.whole_series import whole_series
 
 BATCH_INSTANCES_MAX, BATCH_BYTES_MAX = 200, 64 << 20
 GATHER_SECONDS = 0.05  # let a burst become one transaction
@@ -41,6 +43,7 @@ RETIRED_SECONDS = 30.0
 REFUSALS_MAX = 500  # kept while the database is away
 TROUBLE_SECONDS = (0.2, 5.0)  # first and longest wait while the database is away
 NICE = 5
+EARLY_KEPT = 10_000
 STOP_SECONDS = 2.0  # less than the receiver waits for this process
 
 
@@ -55,6 +58,7 @@ class Recorder:
         self._mark: Mark | None = None
         self._is_starting = True
         self._look_at: float | None = 0.0  # when a study may be whole; None: none receives
+        self._early: dict[tuple[int, str], None] = {}  # series that were handed over; a memory, no truth
         self._retired_at = 0.0
         self._offered: list[tuple[int, int]] = []
         self._trouble_seconds = 0.0
@@ -216,11 +220,42 @@ class Recorder:
             decision = decide(evidence, now, self._patience)
             if isinstance(decision, WaitUntil):
                 asked_at = self._evidence.ask_if_due(study, evidence, now)
-                looks = [at for at in (decision.at, asked_at, next_look) if at is not None]
+                settled_at = self._start_early(study, evidence, now)
+                looks = [at for at in (decision.at, asked_at, settled_at, next_look) if at is not None]
                 next_look = min(looks)
             else:
                 self._close(study, decision)
         self._look_at = next_look
+
+    def _start_early(self, receiving: ReceivingStudy, evidence: Evidence, now: float) -> float | None:
+        """Have a worker look at series that became whole; when to look again for more, None: no need.
+
+        Only of the first revision: what comes late belongs to a study that was analysed already.
+        """
+        study = receiving.study
+        if not self._settings.listener.start_early or study.revision != 1:
+            return None
+        found = whole_series(evidence, now, self._patience)
+        fresh = {uid: proof for uid, proof in found.proofs.items() if (study.id, uid) not in self._early}
+        instances = {series.series_uid: series.instances for series in evidence.series}
+        for series_uid in fresh:
+            # One plan looks at all of them; a series that has one already was forgotten by a restart.
+            if queue_early_plan(
+                self._db,
+                study.id,
+                study.revision,
+                series_uid,
+                whole={uid: instances[uid] for uid in found.proofs},
+                because=_proofs_in_words(fresh.values()),
+                source=next(iter(fresh.values())).how,
+                attempts_max=self._settings.worker.attempts_max,
+            ):
+                self._log.info("series whole", study_uid=study.study_uid, series=len(fresh))
+                break
+        self._early |= {(study.id, series_uid): None for series_uid in fresh}
+        while len(self._early) > EARLY_KEPT:
+            del self._early[next(iter(self._early))]
+        return found.look_at
 
     def _close(self, receiving: ReceivingStudy, decision: Whole | Partial) -> None:
         study = receiving.study
@@ -254,6 +289,12 @@ class Recorder:
             if left != self._offered:
                 self._log.info("segments may be recycled", segments=len(left))
         self._offered = left
+
+
+def _proofs_in_words(proofs: Collection[Whole]) -> str:
+    words = list(dict.fromkeys(proof.because for proof in proofs))
+    shown = "; ".join(words[:3]) + ("; ..." if len(words) > 3 else "")
+    return shown if len(proofs) == 1 else f"{len(proofs)} series: {shown}"
 
 
 def _place(mark: Mark) -> tuple[int, int]:

@@ -29,6 +29,7 @@ from pipeline.assignment import (
     Analysis,
     Assignment,
     Done,
+    EarlyPlanAssignment,
     Failed,
     PlanAssignment,
     Ready,
@@ -36,7 +37,7 @@ from pipeline.assignment import (
 )
 from pipeline.faults import kind_and_place, path_of
 from pipeline.packages import Offer, offer_of
-from pipeline.read_study import analyse_study, plan_study
+from pipeline.read_study import analyse_study, plan_early, plan_study
 from pipeline.reading.source_series import SourceSeries
 from pipeline.write_results import report_refused_analysis, report_refused_plan, write_results
 
@@ -109,6 +110,10 @@ class _Analyst:
                 self._say("planning")
                 plan = plan_study(assignment.study, self._offer.runs, self._bytes.read)
                 return Done(report_refused_plan(assignment, plan, self._settings, self._bytes.read))
+            if isinstance(assignment, EarlyPlanAssignment):
+                self._say("planning")
+                packages, read_bytes = self._offer.runs, self._bytes.read
+                return Done(plan_early(assignment.study, assignment.whole, packages, read_bytes))
             return Done(self._analyse(assignment))
         except PrereadError as error:
             return Failed(error.what, error.remedy or "See the log of the worker.", retry=True)

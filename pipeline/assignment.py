@@ -42,6 +42,17 @@ class PlanAssignment:
 
 
 @dataclass(frozen=True)
+class EarlyPlanAssignment:
+    """Find out which model can begin while its study still receives.
+
+    `whole` are the Series Instance UIDs that are provably whole; of others `study` holds what came so far.
+    """
+
+    study: StudyImages
+    whole: frozenset[str]
+
+
+@dataclass(frozen=True)
 class AnalyseAssignment:
     """Read a study with one model.
 
@@ -50,6 +61,7 @@ class AnalyseAssignment:
     series_uids : what the plan chose
     created_at : of the job: the clock of its results, so that a repeat makes the same bytes
     predecessors : results of the revision before
+    is_early : the study may still receive other series; `study` holds what had come when this was decided
     """
 
     study: StudyImages
@@ -57,9 +69,10 @@ class AnalyseAssignment:
     series_uids: tuple[str, ...]
     created_at: datetime
     predecessors: tuple[ResultRecord, ...]
+    is_early: bool = False
 
 
-Assignment = PlanAssignment | AnalyseAssignment
+Assignment = PlanAssignment | EarlyPlanAssignment | AnalyseAssignment
 
 
 @dataclass(frozen=True)
@@ -103,6 +116,13 @@ class Plan:
     objects: tuple[WrittenObject, ...] = ()
 
 
+@dataclass(frozen=True)
+class EarlyPlan:
+    """Which model begins with which series, as (model, Series Instance UID); often nothing."""
+
+    analyses: tuple[tuple[str, str], ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Analysis:
     """What an analysis led to: findings and objects, or a refusal (with a report if the site wants one)."""
@@ -112,7 +132,7 @@ class Analysis:
     objects: tuple[WrittenObject, ...]
 
 
-Finished = Plan | Analysis
+Finished = Plan | EarlyPlan | Analysis
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,14 @@ from db.engine import Database
 from db.instances import instances_of, series_of
 from db.records import Claim, NewDelivery, NewResult, ResultKind, SelectionRecord
 from db.results import commit_analysis, predecessors_of
+from db.starting_early import finish_early_plan
 from db.worklist import study as study_view
 from pipeline.assignment import (
     AnalyseAssignment,
     Analysis,
     Assignment,
+    EarlyPlan,
+    EarlyPlanAssignment,
     Finished,
     Plan,
     PlanAssignment,
@@ -23,24 +26,34 @@ from pipeline.assignment import (
 
 
 def assignment_of(database: Database, claim: Claim) -> Assignment:
-    """What the analyst must know of a job: rows of its study revision as they are now."""
+    """What the analyst must know of a job: rows of its study revision; of an early one, those it may know."""
+    early = claim.parameters.get("early")
+    instances = instances_of(database, claim.study_id, revision=claim.revision)
+    series = series_of(database, claim.study_id)
+    if early is not None:
+        instances = [instance for instance in instances if instance.id <= early["upto"]]
+        begun = {instance.series_id for instance in instances}
+        series = [one for one in series if one.id in begun]
     study = StudyImages(
         claim.study_id,
         claim.study_uid,
         claim.revision,
-        tuple(instances_of(database, claim.study_id, revision=claim.revision)),
-        tuple(series_of(database, claim.study_id)),
+        tuple(instances),
+        tuple(series),
         is_partial=_was_partial(database, claim),
     )
+    if claim.kind == "plan" and early is not None:
+        return EarlyPlanAssignment(study, frozenset(early["whole"]))
     if claim.kind == "plan":
         return PlanAssignment(study, claim.created_at)
-    earlier = predecessors_of(database, claim.study_id, claim.revision, _model(claim))
+    results = predecessors_of(database, claim.study_id, claim.revision, _model(claim))
     return AnalyseAssignment(
         study,
         _model(claim),
         tuple(claim.parameters["series"]),
         claim.created_at,
-        tuple(record for records in earlier.values() for record in records),
+        tuple(record for records in results.values() for record in records),
+        is_early=early is not None,
     )
 
 
@@ -54,6 +67,8 @@ def commit(
     results : the objects of `finished`, durable already; each goes to every destination of the study's sender
     """
     deliveries = _deliveries(database, settings, claim, results) if results else []
+    if isinstance(finished, EarlyPlan):
+        return finish_early_plan(database, claim, finished.analyses)
     if isinstance(finished, Plan):
         return _commit_plan(database, claim, finished, results, deliveries)
     return _commit_analysis(database, claim, finished, results, deliveries)

@@ -1,8 +1,9 @@
 """The reading of a study, its stages in order: the page to read first.
 
-A plan chooses series for each model by their headers. An analysis reads what was chosen: headers, stack,
-pixels, prediction, measured findings, result objects. Every way out is result objects or a coded refusal
-(law 4); only faults of ours or of the machine leave as exceptions.
+A plan chooses series for each model by their headers; an early plan does so while a study still receives, for
+models whose series is whole. An analysis reads what was chosen: headers, stack, pixels, prediction, measured
+findings, result objects. Every way out is result objects or a coded refusal (law 4); only faults of ours or
+of the machine leave as exceptions.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from models.memory import TooLarge
 from models.package import Package
 from models.predictor import Prediction, Predictor
 from models.preprocess import PreprocessError
-from pipeline.assignment import AnalyseAssignment, Analysis, Plan, SeriesChoice, StudyImages
+from pipeline.assignment import AnalyseAssignment, Analysis, EarlyPlan, Plan, SeriesChoice, StudyImages
+from pipeline.reading.early_candidates import early_candidates
 from pipeline.reading.refusals import Refusal, refuse
 from pipeline.reading.selection import Considered, Selection, select
 from pipeline.reading.source_series import SourceSeries
@@ -48,6 +50,22 @@ def plan_study(study: StudyImages, packages: Sequence[Package], read_bytes: Read
         if wanted:
             analyses.append((selection.model, wanted))
     return Plan(tuple(choices), tuple(analyses), None if analyses else _why_nothing(selections))
+
+
+def plan_early(
+    study: StudyImages, whole: frozenset[str], packages: Sequence[Package], read_bytes: ReadBytes
+) -> EarlyPlan:
+    """Which model has all it needs though its study still receives; `whole` are the series that are."""
+    series = series_headers(study, read_bytes)
+    selections = select([package.manifest for package in packages], series)
+    analyses: list[tuple[str, str]] = []
+    for package, selection in zip(packages, selections, strict=True):
+        reading = package.manifest.inputs[0]
+        for series_uid in early_candidates(reading, selection, whole):
+            if not isinstance(stack_of(study, series_uid, reading, read_bytes), Refusal):
+                analyses.append((selection.model, series_uid))
+                break
+    return EarlyPlan(tuple(analyses))
 
 
 def analyse_study(

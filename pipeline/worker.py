@@ -25,7 +25,7 @@ from db.records import Claim, WorkerRecord
 from db.spool_files import SpoolFailed
 from db.workers import beat, forget_worker
 from pipeline.analyst_process import START_SECONDS_MAX, AnalystProcess, Ended
-from pipeline.assignment import Assignment, Done, Failed, Finished, Ready, Stage
+from pipeline.assignment import Assignment, Done, EarlyPlan, Failed, Finished, Ready, Stage
 from pipeline.faults import kind_and_place, path_of
 from pipeline.housekeeping import Housekeeping
 from pipeline.job_rows import assignment_of, commit
@@ -203,7 +203,7 @@ class Worker:
     def _commit(self, claim: Claim, finished: Finished) -> None:
         """Bytes first, then one commit of all rows; a lost lease drops the result."""
         with self._store.batch() as batch:
-            results = batch.write(finished.objects)
+            results = batch.write(() if isinstance(finished, EarlyPlan) else finished.objects)
             kill_points.reached("K12")
             is_kept = self._persistently(
                 lambda: commit(self._database, self._settings, claim, finished, results)

@@ -19,6 +19,7 @@ from pipeline.results.predecessors import Predecessor
 from pipeline.results.result_set import ResultSet, build_not_analysed_set, build_result_set
 
 PARTIAL_NOTE: Final = "The study may be incomplete: it was closed while more images were expected."
+EARLY_NOTE: Final = "Begun when this series was whole; other images of the study were still awaited."
 CITED_MAX: Final = 200  # images cited by the report of a refusal
 
 
@@ -32,6 +33,9 @@ def write_results(
     read_bytes: ReadBytes,
 ) -> Analysis:
     """SEG, report and picture of an analysis, or why none can cite these images."""
+    notes = [EARLY_NOTE] if assignment.is_early else []
+    if assignment.study.is_partial:
+        notes.append(PARTIAL_NOTE)
     made = build_result_set(
         sources,
         predictions,
@@ -46,7 +50,7 @@ def write_results(
         sr_class=settings.results.sr_class,
         secondary_capture=settings.results.secondary_capture,
         empty_segmentation=settings.results.empty_segmentation,
-        notes=(PARTIAL_NOTE,) if assignment.study.is_partial else (),
+        notes=tuple(notes),
     )
     if isinstance(made, Refusal):
         return Analysis(made, {}, ())

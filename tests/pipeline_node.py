@@ -124,8 +124,9 @@ class Node:
         source_ae: str = "SENDER",
         segment_bytes: int = 1 << 22,
         partial: bool = False,
+        closes: bool = True,
     ) -> list[str]:
-        """Take datasets in as the listener would and close their studies; the study UIDs."""
+        """Take datasets in as the listener would and close their studies, unless told not to; the UIDs."""
         items = []
         spool = self.settings.spool_folder
         with SpoolWriter(spool, store="instances", segment_bytes=segment_bytes) as writer:
@@ -140,7 +141,7 @@ class Node:
             mark = writer.committed
         record_batch(self.database, items, mark)
         studies = list(dict.fromkeys(item.study_uid for item in items))
-        for study_uid in studies:
+        for study_uid in studies if closes else ():
             record = self.view(study_uid).study
             close_study(
                 self.database, record.id, record.revision, how="quiet", partial=partial, evidence_text="test"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pydicom.dataset import Dataset
@@ -45,12 +45,16 @@ class SeriesHeaders:
 
 @dataclass(frozen=True)
 class Considered:
-    """One series in the eyes of one model: `rank` 1 is the best of those that fit, None does not fit."""
+    """One series in the eyes of one model: `rank` 1 is the best of those that fit, None does not fit.
+
+    `weight` is the sum of the package's preferences, the first thing that series are ranked by.
+    """
 
     series_uid: str
     rank: int | None
     refusal: Refusal | None
     sentence: str
+    weight: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -84,23 +88,23 @@ def select(manifests: Sequence[Manifest], series: Sequence[SeriesHeaders]) -> li
 
 
 def _selection(manifest: Manifest, series: Sequence[SeriesHeaders]) -> Selection:
-    fitting: list[tuple[tuple[float, ...], SeriesHeaders, str]] = []
+    fitting: list[tuple[tuple[float, ...], SeriesHeaders, str, float]] = []
     refused: list[Considered] = []
     for one in series:
         verdict, header = _series_verdict(manifest, one)
         if verdict.refusal is not None or header is None:
             refusal = verdict.refusal
             sentence = f"not taken: {refusal.sentence if refusal else 'no image'}"
-            refused.append(Considered(one.series_uid, None, refusal, sentence))
+            refused.append(Considered(one.series_uid, None, refusal, sentence, verdict.weight))
             continue
         # Most preferred, then most slices, then thinnest; the UID only so that the order is always one.
         thickness = numbers(header, "SliceThickness", 1) or (0.0,)
         order = (-verdict.weight, -float(one.slices), thickness[0])
-        fitting.append((order, one, _taken(verdict, one, header)))
+        fitting.append((order, one, _taken(verdict, one, header), verdict.weight))
     fitting.sort(key=lambda item: (item[0], item[1].series_uid))
     candidates = [
-        Considered(one.series_uid, rank, None, sentence)
-        for rank, (_, one, sentence) in enumerate(fitting, start=1)
+        Considered(one.series_uid, rank, None, sentence, weight)
+        for rank, (_, one, sentence, weight) in enumerate(fitting, start=1)
     ]
     return Selection(manifest.id, (*candidates, *refused))
 
@@ -121,7 +125,8 @@ def _series_verdict(manifest: Manifest, one: SeriesHeaders) -> tuple[Verdict, Da
         return next((v, one.headers[i]) for i, v in enumerate(verdicts) if v.refusal is not None)
     best = fits[len(fits) // 2]
     outside = _outside(manifest, one, one.headers[best])
-    return (Verdict(outside) if outside is not None else verdicts[best]), one.headers[best]
+    verdict = verdicts[best] if outside is None else replace(verdicts[best], refusal=outside)
+    return verdict, one.headers[best]
 
 
 def _outside(manifest: Manifest, one: SeriesHeaders, header: Dataset) -> Refusal | None:

@@ -72,7 +72,7 @@ def test_notice_before_its_study_is_told_when_the_study_comes(db, life) -> None:
 
 def test_notice_after_the_end_says_what_is_not_here(db, life) -> None:
     study = life.whole()
-    (held, *_) = sorted(held_uids(db, study.id))
+    (held, *_) = sorted(held_uids(db, study.id)["1.2.1.1"])
     record_notice(db, replace(ENDED, study_uid="1.2.1", named={"1.2.1.1": (held, "9.8")}))
     record_notice(db, replace(ENDED, study_uid="1.2.1", sop_uid="1.7.2", named={"1.2.1.1": (held,)}))
     assert told(db, study.id) == [
@@ -92,7 +92,7 @@ def test_nobody_changes_what_another_peer_stated(db, life) -> None:
 def test_held_are_the_instances_without_our_own(db, life) -> None:
     study = life.receive(images=3)
     life.receive(images=1, own=True, series="1.2.1.99")
-    assert len(held_uids(db, study.id)) == 3
+    assert len(held_uids(db, study.id)["1.2.1.1"]) == 3
 
 
 def test_one_peer_cannot_fill_the_table(db, life) -> None:

@@ -20,6 +20,7 @@ from pynetdicom.association import Association
 from config.identity import own_uid
 from db.engine import Database
 from db.notices import notices_of_receiving
+from db.records import JobRecord
 from listener.contexts import AVAILABILITY, MPPS
 
 SCANNER = {"name": "ct", "ae_title": "SCANNER", "addresses": ["127.0.0.0/8"], "notices_about": "any"}
@@ -149,7 +150,7 @@ def test_study_closes_at_once_when_its_step_completes_though_the_quiet_period_is
         )
         assert not seen(db, study.uid).study.partial
         assert told(db, study)[-1] == "SCANNER: procedure step completed: 3 instances in 2 series"
-        assert [job.kind for job in seen(db, study.uid).jobs] == ["plan"]
+        assert [job.kind for job in seen(db, study.uid).jobs if not job.is_early_plan] == ["plan"]
 
 
 def test_study_closes_with_its_last_image_when_the_archive_notified_before(tmp_path: Path) -> None:
@@ -220,7 +221,8 @@ def test_study_that_stays_incomplete_is_closed_as_partial_and_says_why(
         assert words.startswith("closed as partial: nothing new for 0.02 min: ")
         assert words.endswith(why)
         assert seen(db, study.uid).study.partial
-        assert seen(db, study.uid).jobs[0].parameters["partial"] is True
+        (plan,) = [job for job in seen(db, study.uid).jobs if not job.is_early_plan]
+        assert plan.parameters["partial"] is True
 
 
 def test_notices_nobody_may_send_or_read_are_refused_and_leave_nothing(tmp_path: Path) -> None:
@@ -249,6 +251,56 @@ def test_notices_nobody_may_send_or_read_are_refused_and_leave_nothing(tmp_path:
         kept = [json.loads(item.meta) for item in node.replayed()]
         assert [meta["notice"] for meta in kept] == ["ian"]
         assert notices_of_receiving(db) == {}
+
+
+@pytest.mark.parametrize("start_early", [True, False])
+def test_series_whose_step_ended_is_handed_over_while_the_study_still_receives(
+    tmp_path: Path, start_early: bool
+) -> None:
+    study, step = Study(), new_uid()
+    first, _ = study.series
+    with (
+        ListenerProcess(
+            tmp_path, peers=(SCANNER, PACS), listener={**MINUTES, "start_early": start_early}
+        ) as node,
+        closing(node.open_database()) as db,
+    ):
+        with associated(node.port) as scanner:
+            assert begin_step(scanner, study, step) == 0
+            assert end_step(scanner, study, step) == 0
+        study.send(node.port, skip=1)
+        if start_early:
+            (job,) = wait_until(lambda: seen_jobs(db, study), what="the plan of the first series")
+            assert job.is_early_plan
+            assert job.parameters["early"]["whole"] == [first]
+            assert state_of(db, study.uid) == "receiving"
+        study.send(node.port)
+        assert closing_words(db, study)[0] == "mpps"
+        events = [(e.source, e.text) for e in seen(db, study.uid).events if e.kind == "series_whole"]
+        words = "whole while the study still receives: procedure step of SCANNER names its 2 instances"
+        assert events[:1] == ([("mpps", words)] if start_early else [])
+        (plan,) = [job for job in seen_jobs(db, study) if not job.is_early_plan]
+        assert plan.state == "queued"
+        assert all(job.state == "cancelled" for job in seen_jobs(db, study) if job.is_early_plan)
+
+
+def test_series_of_which_an_image_is_missing_is_never_begun(tmp_path: Path) -> None:
+    study, step = Study(), new_uid()
+    listener = {"quiet_seconds": 0.2, "missing_minutes_max": 0.02}
+    with (
+        ListenerProcess(tmp_path, peers=(SCANNER, PACS), listener=listener) as node,
+        closing(node.open_database()) as db,
+    ):
+        with associated(node.port) as scanner:
+            assert begin_step(scanner, study, step) == 0
+            assert end_step(scanner, study, step) == 0
+        study.send(node.port, skip=2)
+        assert closing_words(db, study)[0] == "timeout"
+        assert [job.is_early_plan for job in seen_jobs(db, study)] == [False]
+
+
+def seen_jobs(db: Database, study: Study) -> Sequence[JobRecord]:
+    return seen(db, study.uid).jobs if state_of(db, study.uid) else ()
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from db.instances import ByteStore, instances_of, series_of
 from models.package import load_package
 from models.predictor import Predictor
 from pipeline.assignment import AnalyseAssignment, Analysis, Plan, PlanAssignment, StudyImages
-from pipeline.read_study import analyse_study, plan_study
+from pipeline.read_study import analyse_study, plan_early, plan_study
 from pipeline.reading.refusals import refuse
 from pipeline.write_results import report_refused_analysis, report_refused_plan, write_results
 
@@ -83,6 +83,52 @@ def test_second_candidate_is_taken_when_the_first_has_a_missing_slice(study, bot
     assert plan.analyses == ((TEST_BRAIN, ("1.2.1.2",)),)
     codes = {c.series_uid: c.code for c in plan.choices if c.model == TEST_BRAIN}
     assert codes == {"1.2.1.1": "MISSING-SLICE", "1.2.1.2": None}
+
+
+def early(study, both, datasets, *whole):
+    images, read = study(datasets)
+    return plan_early(images, frozenset(whole), both, read).analyses
+
+
+def test_model_begins_with_its_series_when_it_is_whole_and_others_still_come(study, both):
+    slices = [*flair_slices("1.2.1", series=2), *flair_slices("1.2.1", series=1, description="AX T1")[:3]]
+    assert early(study, both, slices, "1.2.1.2") == ((TEST_BRAIN, "1.2.1.2"),)
+
+
+def test_no_model_begins_with_a_series_that_is_not_whole_or_that_it_does_not_want(study, both):
+    slices = [*flair_slices("1.2.1", series=2), *flair_slices("1.2.1", series=1, description="AX T1")]
+    assert early(study, both, slices, "1.2.1.1") == ()
+
+
+def test_model_waits_for_a_series_that_may_yet_be_preferred(study, both):
+    # Of the second so few slices came that it does not fit yet.
+    slices = [*flair_slices("1.2.1", series=1), *flair_slices("1.2.1", series=2)[:2]]
+    assert early(study, both, slices, "1.2.1.1") == ()
+
+
+def test_model_begins_beside_a_series_that_it_would_not_prefer(study, both):
+    derived = flair_slices("1.2.1", series=2)[:5]
+    for image in derived:
+        image.ImageType = ["DERIVED", "SECONDARY", "M"]
+    slices = [*flair_slices("1.2.1", series=1), *derived]
+    assert early(study, both, slices, "1.2.1.1") == ((TEST_BRAIN, "1.2.1.1"),)
+
+
+def test_model_begins_with_the_best_of_those_that_are_whole(study, both):
+    broken = flair_slices("1.2.1", series=1)
+    del broken[3]
+    spare = [s for s in flair_slices("1.2.1", series=2) if s.InstanceNumber <= 5]
+    assert early(study, both, [*broken, *spare], "1.2.1.1", "1.2.1.2") == ((TEST_BRAIN, "1.2.1.2"),)
+
+
+def test_series_without_a_good_stack_is_left_to_the_plan_of_the_whole_study(study, both):
+    broken = flair_slices("1.2.1")
+    del broken[3]
+    assert early(study, both, broken, "1.2.1.1") == ()
+
+
+def test_model_of_still_images_needs_the_whole_study(study, both):
+    assert early(study, both, [breast_image("1.2.1")], "1.2.1.1") == ()
 
 
 def test_study_no_model_wants_is_refused_with_every_reason(study, both):

@@ -22,10 +22,11 @@ from pydicom.encaps import encapsulate
 from db.engine import Database
 from db.instances import ByteStore
 from db.requests import cancel
+from db.starting_early import queue_early_plan
 from db.worklist import study as study_view
 from pipeline import worker as worker_module
 from pipeline.worker import run_worker
-from pipeline.write_results import PARTIAL_NOTE
+from pipeline.write_results import EARLY_NOTE, PARTIAL_NOTE
 
 J2K = "1.2.840.10008.1.2.4.90"
 
@@ -116,6 +117,39 @@ def test_study_with_a_missing_slice_ends_as_not_analysed_by_the_model_that_wante
 def test_image_that_claims_gigabytes_costs_one_refusal_and_not_the_worker(finished):
     view = finished.view("1.2.5")
     assert (view.study.outcome, view.study.reason_code) == ("not_analysed", "PIXELS-TOO-LARGE")
+
+
+def test_whole_series_is_read_while_its_study_receives_and_not_again_unless_another_is_preferred(node):
+    def receive_and_work(*datasets, closes):
+        node.receive([image for images in datasets for image in images], closes=closes)
+        if not closes:
+            for study_uid in ("1.2.1", "1.2.2"):
+                series_uid = f"{study_uid}.1"
+                study_id = node.view(study_uid).study.id
+                told = {"because": "its step ended", "source": "mpps"}
+                assert queue_early_plan(node.database, study_id, 1, series_uid, whole={series_uid: 5}, **told)
+        assert run_worker(node.settings, name="w", once=True) == 0
+
+    short = [flair_slices(study_uid)[:5] for study_uid in ("1.2.1", "1.2.2")]
+    receive_and_work(*short, closes=False)
+    for study_uid in ("1.2.1", "1.2.2"):
+        view = node.view(study_uid)
+        (job,) = [job for job in view.jobs if job.kind == "analyse"]
+        assert (view.study.state, job.outcome) == ("receiving", "analysed")
+        assert job.findings["notes"].count(EARLY_NOTE) == 1
+        assert {result.kind for result in view.results} == {"SEG", "SR", "SC"}
+    # Seven slices are preferred to five; T1 is not wanted.
+    receive_and_work(flair_slices("1.2.1", series=2), closes=True)
+    receive_and_work(flair_slices("1.2.2", series=2, description="AX T1"), closes=True)
+    anew, stood = node.view("1.2.1"), node.view("1.2.2")
+    assert [job.revision for job in anew.jobs if job.kind == "analyse"] == [1, 2]
+    assert [job.revision for job in stood.jobs if job.kind == "analyse"] == [1]
+    assert [view.study.outcome for view in (anew, stood)] == ["delivered", "delivered"]
+    (before, report) = [result for result in anew.results if result.kind == "SR"]
+    assert report.predecessor_sop_uid == before.sop_uid
+    (again,) = [job for job in anew.jobs if job.kind == "analyse" and job.revision == 2]
+    assert EARLY_NOTE not in again.findings["notes"]
+    assert again.parameters == {"series": ["1.2.1.2"]}
 
 
 def test_job_over_its_time_is_failed_with_the_remedy(tmp_path, sqlite_url, packages):
