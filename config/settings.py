@@ -102,6 +102,11 @@ class PeerSettings(Branch):
         description="Whether to ask it by C-FIND how many instances a study of its own has; needs host and "
         "port, and a peer that sends us whole studies.",
     )
+    fetch_missing: Literal["no", "c-move", "c-get"] = Field(
+        "no",
+        description="Whether and how to ask it for images of its studies that were stated or counted and did "
+        "not come in the quiet period; needs host and port, and that it lets our AE title retrieve.",
+    )
     send_to: tuple[str, ...] | None = Field(
         None,
         description="Names of peers that get its results; empty: itself, when it has host and port.",
@@ -120,6 +125,10 @@ class PeerSettings(Branch):
     def _reachable_to_be_asked(self) -> "PeerSettings":
         if self.ask_counts and (self.host is None or self.port is None):
             raise ValueError(f"peer {self.name!r}: ask_counts needs its host and port. Add them.")
+        if self.fetch_missing != "no" and (self.host is None or self.port is None or not self.may_send):
+            raise ValueError(
+                f"peer {self.name!r}: fetch_missing needs its host and port, and may_send. Add them."
+            )
         return self
 
     @field_validator("addresses")

@@ -32,6 +32,7 @@ from db.starting_early import queue_early_plan
 from listener.attributes import received_instance
 from listener.completeness import Evidence, Partial, Patience, WaitUntil, Whole, decide
 from listener.evidence import EvidenceCollector
+from listener.fetching import Fetching
 from listener.loop import Refused
 from listener.notices import is_notice, received_notice
 from listener.recorder_link import STORE, RecorderEnd
@@ -54,6 +55,7 @@ class Recorder:
         self._settings, self._db, self._link = settings, db, link
         self._patience = Patience.of(settings)
         self._evidence = EvidenceCollector(settings, db, self._patience)
+        self._fetching = Fetching(settings, db, self._patience)
         self._spool_folder = settings.spool_folder
         self._mark: Mark | None = None
         self._is_starting = True
@@ -71,12 +73,14 @@ class Recorder:
         poll = select.poll()
         poll.register(self._link.bell, select.POLLIN)
         poll.register(self._link.socket, select.POLLIN)
+        poll.register(self._fetching.bell, select.POLLIN)
         inquiries = self._evidence.inquiries
         if inquiries is not None:
             poll.register(inquiries.bell, select.POLLIN)
         while True:
             self._link.answer_bell()
-            if inquiries is not None and inquiries.silence():
+            # Both bells are silenced, whichever rang.
+            if self._fetching.silence() | (inquiries is not None and inquiries.silence()):
                 self._look_at = 0.0
             self._refused.extend(self._link.refusals())
             self._attempt()
@@ -216,13 +220,16 @@ class Recorder:
         if self._is_behind():
             return
         next_look: float | None = None
-        for study, evidence in self._evidence.of(receiving_studies(self._db), now):
+        receiving = receiving_studies(self._db)
+        self._fetching.take_answers(receiving, now)
+        for study, evidence in self._evidence.of(receiving, now):
             decision = decide(evidence, now, self._patience)
             if isinstance(decision, WaitUntil):
                 asked_at = self._evidence.ask_if_due(study, evidence, now)
+                fetched_at = self._fetching.ask_if_due(study, evidence, now)
                 settled_at = self._start_early(study, evidence, now)
-                looks = [at for at in (decision.at, asked_at, settled_at, next_look) if at is not None]
-                next_look = min(looks)
+                looks = (decision.at, asked_at, fetched_at, settled_at, next_look)
+                next_look = min(at for at in looks if at is not None)
             else:
                 self._close(study, decision)
         self._look_at = next_look

@@ -156,12 +156,13 @@ def _drain(loop: Loop, side_ways: "_SideWays") -> None:
 
 
 class _SideWays:
-    """The ways in beside DICOM associations, where the settings want them: STOW-RS and the page's uploads."""
+    """The ways in beside C-STORE, where the settings want them: STOW-RS, uploads of the page, our C-GET."""
 
     def __init__(self, settings: Settings, loop: Loop, intake: Intake) -> None:
         self._door: Door | None = None
         self._stow: StowProcess | None = None
-        if settings.stow.port is not None or settings.web.upload:
+        fetches = any(peer.fetch_missing == "c-get" for peer in settings.peers)
+        if settings.stow.port is not None or settings.web.upload or fetches:
             self._door = Door(settings.state_folder, loop=loop, intake=intake)
         if settings.stow.port is not None:
             self._stow = StowProcess(settings)

@@ -52,10 +52,17 @@ class Orthanc:
     def rest(self, path: str, body: object = None) -> Any:
         return json.loads(self.raw(path, None if body is None else json.dumps(body).encode()))
 
-    def raw(self, path: str, body: bytes | None = None) -> bytes:
+    def raw(self, path: str, body: bytes | None = None, *, method: str | None = None) -> bytes:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(f"http://127.0.0.1:{self.http_port}{path}", data=body, timeout=30) as answer:
+        url = f"http://127.0.0.1:{self.http_port}{path}"
+        request = urllib.request.Request(url, data=body, method=method)
+        with opener.open(request, timeout=30) as answer:
             return bytes(answer.read())
+
+    def know(self, ae_title: str, port: int) -> None:
+        """Where a peer of this machine listens: the destination of a C-MOVE."""
+        modality = json.dumps([ae_title, "127.0.0.1", port]).encode()
+        self.raw(f"/modalities/{ae_title.lower()}", modality, method="PUT")
 
 
 @contextmanager
