@@ -187,6 +187,20 @@ class ListenerSettings(Branch):
     quiet_seconds_by_modality: dict[str, float] = Field(
         default_factory=dict, description="Other quiet periods by modality, for example {US: 120}."
     )
+    quiet_learnt: bool = Field(
+        False,
+        description="Whether the quiet period of a peer without one of its own is learnt, by modality, from "
+        "the longest pauses within its studies that are still here.",
+    )
+    quiet_learnt_seconds_min: float = Field(
+        10.0, gt=0, le=86400, description="Shortest quiet period that is learnt."
+    )
+    quiet_learnt_seconds_max: float = Field(
+        120.0, gt=0, le=86400, description="Longest quiet period that is learnt."
+    )
+    quiet_learnt_studies_min: int = Field(
+        30, ge=1, le=200, description="Studies of a peer and modality that are needed to learn."
+    )
     open_hours_max: float = Field(
         12.0,
         gt=0,
@@ -233,6 +247,12 @@ class ListenerSettings(Branch):
     reserve_gib: float = Field(
         2.0, ge=0, description="Free disk below which we answer 0xA700 (out of resources)."
     )
+
+    @model_validator(mode="after")
+    def _learnt_bounds(self) -> "ListenerSettings":
+        if self.quiet_learnt_seconds_min > self.quiet_learnt_seconds_max:
+            raise ValueError("quiet_learnt_seconds_min is above quiet_learnt_seconds_max. Exchange them.")
+        return self
 
     @model_validator(mode="after")
     def _plain_beyond_loopback(self) -> "ListenerSettings":

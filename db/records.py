@@ -208,6 +208,15 @@ class ReceivingStudy:
 
 
 @dataclass(frozen=True, slots=True)
+class StudyPause:
+    """The longest pause between two instances of a closed study, in seconds."""
+
+    source_ae: str
+    modalities: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class SelectionRecord:
     """Why a model takes a series, or why not.
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from config.settings import Settings
+from listener.rhythm import Rhythm
 
 SETTLE_SECONDS = 2.0  # an archive that notifies of each series lets the next one begin
 
@@ -102,10 +103,12 @@ class Patience:
     open_seconds_max: float
     missing_seconds_max: float
     notices_about: Mapping[str, str] = field(default_factory=dict)
+    # By AE title and modality. The recorder renews it in place, for everybody who holds this patience.
+    rhythms: Mapping[tuple[str, str], Rhythm] = field(default_factory=dict)
 
     @staticmethod
-    def of(settings: Settings) -> "Patience":
-        """The patience that a site set."""
+    def of(settings: Settings, rhythms: Mapping[tuple[str, str], Rhythm] | None = None) -> "Patience":
+        """The patience that a site set, with what was learnt."""
         return Patience(
             quiet_seconds=settings.listener.quiet_seconds,
             by_peer={
@@ -115,17 +118,35 @@ class Patience:
             open_seconds_max=settings.listener.open_hours_max * 3600,
             missing_seconds_max=settings.listener.missing_minutes_max * 60,
             notices_about={peer.ae_title: peer.notices_about for peer in settings.peers},
+            rhythms={} if rhythms is None else rhythms,
         )
 
     def quiet_for(self, evidence: Evidence) -> float:
-        """The quiet period of one study: its peer's; else the longest of its modalities; else the node's."""
+        """The quiet period of one study: its peer's; else the longest of its modalities; else the node's.
+
+        That of a modality is the one learnt of the peer, else the one set for the modality.
+        """
         if evidence.source_ae in self.by_peer:
             return self.by_peer[evidence.source_ae]
         modalities = {series.modality for series in evidence.series}
         return max(
-            (self.by_modality.get(modality, self.quiet_seconds) for modality in modalities),
+            (self._quiet_of(evidence.source_ae, modality) for modality in modalities),
             default=self.quiet_seconds,
         )
+
+    def learnt_for(self, evidence: Evidence) -> Rhythm | None:
+        """The rhythm that decides the quiet period of a study; None: it was set, not learnt."""
+        if evidence.source_ae in self.by_peer:
+            return None
+        quiet_seconds = self.quiet_for(evidence)
+        found = (self.rhythms.get((evidence.source_ae, series.modality)) for series in evidence.series)
+        return next((one for one in found if one and one.quiet_seconds == quiet_seconds), None)
+
+    def _quiet_of(self, source_ae: str, modality: str) -> float:
+        rhythm = self.rhythms.get((source_ae, modality))
+        if rhythm is not None:
+            return rhythm.quiet_seconds
+        return self.by_modality.get(modality, self.quiet_seconds)
 
     def believes(self, notice: Notice, *, of_study_from: str) -> bool:
         """Whether a notice counts for a study of this sender."""
@@ -187,7 +208,11 @@ def decide(evidence: Evidence, now: float, patience: Patience) -> Decision:
     if stated.whole is not None and now >= settled_at:
         return stated.whole
     if now >= quiet_at:
-        return Whole("quiet", f"no new instance for {quiet_seconds:g} s, {_counted(evidence.instances)}")
+        words = f"no new instance for {quiet_seconds:.4g} s"
+        rhythm = patience.learnt_for(evidence)
+        if rhythm is not None:
+            words += f" (learnt from {rhythm.studies} studies of {evidence.source_ae})"
+        return Whole("quiet", f"{words}, {_counted(evidence.instances)}")
     if now >= closes_at:
         return Partial(_too_long(patience))
     return WaitUntil(min(quiet_at if stated.whole is None else settled_at, closes_at))

@@ -24,6 +24,7 @@ from config.settings import Settings
 from db.engine import Database, DatabaseUnavailable
 from db.intake import close_study, read_mark, receiving_studies, record_batch, refuse_association
 from db.notices import record_notice
+from db.pauses import longest_pauses
 from db.records import Mark, ReceivedInstance, ReceivedNotice, ReceivingStudy
 from db.segments import forget_retired, take_retired
 from db.spool import Replayed, replay
@@ -36,6 +37,7 @@ from listener.fetching import Fetching
 from listener.loop import Refused
 from listener.notices import is_notice, received_notice
 from listener.recorder_link import STORE, RecorderEnd
+from listener.rhythm import Bounds, Rhythm, rhythms_of
 from listener.whole_series import whole_series
 
 BATCH_INSTANCES_MAX, BATCH_BYTES_MAX = 200, 64 << 20
@@ -45,6 +47,8 @@ REFUSALS_MAX = 500  # kept while the database is away
 TROUBLE_SECONDS = (0.2, 5.0)  # first and longest wait while the database is away
 NICE = 5
 EARLY_KEPT = 10_000
+LEARN_SECONDS = 600.0
+LEARN_STUDIES_MAX = 1000  # all peers together
 STOP_SECONDS = 2.0  # less than the receiver waits for this process
 
 
@@ -53,7 +57,9 @@ class Recorder:
 
     def __init__(self, settings: Settings, db: Database, link: RecorderEnd) -> None:
         self._settings, self._db, self._link = settings, db, link
-        self._patience = Patience.of(settings)
+        self._rhythms: dict[tuple[str, str], Rhythm] = {}
+        self._learnt_at = -LEARN_SECONDS
+        self._patience = Patience.of(settings, self._rhythms)
         self._evidence = EvidenceCollector(settings, db, self._patience)
         self._fetching = Fetching(settings, db, self._patience)
         self._spool_folder = settings.spool_folder
@@ -220,6 +226,7 @@ class Recorder:
         if self._is_behind():
             return
         next_look: float | None = None
+        self._learn()
         receiving = receiving_studies(self._db)
         self._fetching.take_answers(receiving, now)
         for study, evidence in self._evidence.of(receiving, now):
@@ -233,6 +240,22 @@ class Recorder:
             else:
                 self._close(study, decision)
         self._look_at = next_look
+
+    def _learn(self) -> None:
+        """Renew what is known of the peers' rhythms, now and then."""
+        listener = self._settings.listener
+        if not listener.quiet_learnt or time.monotonic() < self._learnt_at + LEARN_SECONDS:
+            return
+        pauses = longest_pauses(self._db, newest=LEARN_STUDIES_MAX)
+        self._learnt_at = time.monotonic()
+        before = dict(self._rhythms)
+        self._rhythms.clear()
+        self._rhythms.update(rhythms_of(pauses, Bounds.of(listener)))
+        for (peer, modality), rhythm in self._rhythms.items():
+            if before.get((peer, modality)) != rhythm:
+                seconds, pause = round(rhythm.quiet_seconds, 1), round(rhythm.pause, 1)
+                told = {"peer": peer, "modality": modality, "studies": rhythm.studies}
+                self._log.info("quiet period learnt", quiet_seconds=seconds, pause_seconds=pause, **told)
 
     def _start_early(self, receiving: ReceivingStudy, evidence: Evidence, now: float) -> float | None:
         """Have a worker look at series that became whole; when to look again for more, None: no need.

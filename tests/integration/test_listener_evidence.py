@@ -19,8 +19,9 @@ from pynetdicom.association import Association
 
 from config.identity import own_uid
 from db.engine import Database
+from db.intake import close_study, record_batch
 from db.notices import notices_of_receiving
-from db.records import JobRecord
+from db.records import JobRecord, Location, ReceivedInstance
 from listener.contexts import AVAILABILITY, MPPS
 
 SCANNER = {"name": "ct", "ae_title": "SCANNER", "addresses": ["127.0.0.0/8"], "notices_about": "any"}
@@ -301,6 +302,32 @@ def test_series_of_which_an_image_is_missing_is_never_begun(tmp_path: Path) -> N
 
 def seen_jobs(db: Database, study: Study) -> Sequence[JobRecord]:
     return seen(db, study.uid).jobs if state_of(db, study.uid) else ()
+
+
+def test_quiet_period_is_learnt_from_the_studies_that_are_here(tmp_path: Path) -> None:
+    study = Study()
+    learning = {"quiet_learnt": True, "quiet_learnt_seconds_min": 1, "quiet_learnt_studies_min": 2}
+    node = ListenerProcess(tmp_path, peers=(SCANNER, PACS), listener={**MINUTES, **learning})
+    node.state_folder.mkdir()
+    with closing(node.open_database()) as db:
+        db.migrate()
+        for number in range(2):
+            earlier = [earlier_instance(f"1.2.{number}", received_at=100.0 + n / 5) for n in range(3)]
+            record_batch(db, earlier, None)
+            record = seen(db, f"1.2.{number}").study
+            close_study(db, record.id, 1, how="quiet", partial=False, evidence_text="an earlier day")
+    with node, closing(node.open_database()) as db:
+        study.send(node.port)
+        assert closing_words(db, study) == (
+            "quiet",
+            "whole: no new instance for 1 s (learnt from 2 studies of PACS), 3 instances",
+        )
+
+
+def earlier_instance(study: str, *, received_at: float) -> ReceivedInstance:
+    uid, at = new_uid(), Location("instances", 1, 1, 4096, 10)
+    who = ("1.2.840.10008.1.2.1", "PACS", "PREREAD", "127.0.0.1", received_at, at, "00", False, True)
+    return ReceivedInstance(uid, CT, study, f"{study}.1", *who, {"Modality": "CT"})
 
 
 @pytest.fixture(scope="module")
