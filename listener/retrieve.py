@@ -138,6 +138,7 @@ class _Retrieval:
             bytes_max=RECEIVED_BYTES_MAX,
             trouble=self._trouble,
             refused=f"does not take {self._service} (Study Root)",
+            tls=self._settings.tls,
         ) as association:
             for request in requests:
                 self._asked = request
