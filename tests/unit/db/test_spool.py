@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from db import spool_segments
@@ -323,6 +323,7 @@ def test_many_fragments_are_written_whole(tmp_path: Path) -> None:
     assert found(tmp_path)[0][1] == data
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.binary(max_size=3000), st.integers(0, 200))
 def test_random_bytes_in_place_of_records_are_never_an_exception(
     tmp_path_factory: pytest.TempPathFactory, noise: bytes, skip: int
