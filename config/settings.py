@@ -84,6 +84,11 @@ class PeerSettings(Branch):
         (), description="Addresses or networks it may call from; empty: only its host."
     )
     may_send: bool = Field(True, description="Whether it may push studies to us.")
+    may_ask_commitment: bool = Field(
+        False,
+        description="Whether its requests for storage commitment are answered. What is held here stays only "
+        "as long as `retention` keeps it: a scanner that deletes by the answer must ask the archive instead.",
+    )
     token_hash: str | None = Field(
         None,
         description="Hash of the token that this peer shows when it sends by STOW-RS, made by "

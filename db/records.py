@@ -7,6 +7,7 @@ Times are aware UTC datetimes, except where a caller computes with them beside a
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, Literal, NamedTuple
 
 JobKind = Literal["plan", "analyse"]
@@ -92,6 +93,44 @@ class ReceivedNotice:
     address: str
     received_at: float
     named: Mapping[str, tuple[str, ...]]
+
+
+class Finding(StrEnum):
+    """What became of one instance whose commitment was asked for; a request's outcome is a string of them."""
+
+    HELD = "0"
+    MISSING = "1"
+    OTHER_CLASS = "2"
+
+
+@dataclass(frozen=True, slots=True)
+class AskedCommitment:
+    """One durable request for storage commitment on its way into the tables.
+
+    `token` names the request in this node; `references` are (SOP Class UID, SOP Instance UID).
+    """
+
+    token: str
+    source_ae: str
+    address: str
+    transaction_uid: str
+    references: tuple[tuple[str, str], ...]
+    received_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedCommitment:
+    """A request that was judged and is to be reported; `outcome` has a `Finding` per reference."""
+
+    token: str
+    source_ae: str
+    address: str
+    transaction_uid: str
+    references: tuple[tuple[str, str], ...]
+    outcome: str
+    attempts: int
+    is_parked: bool
+    last_error: str
 
 
 @dataclass(frozen=True, slots=True)

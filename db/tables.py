@@ -330,6 +330,28 @@ NOTICE = Table(
     _one_of("state", "in_progress", "completed", "discontinued", "available"),
 )
 
+COMMITMENT = Table(
+    "commitment",
+    METADATA,
+    Column("id", ID, primary_key=True),
+    Column("token", Text, nullable=False, unique=True),
+    Column("source_ae", Text, nullable=False, index=True),
+    Column("address", Text, nullable=False),
+    Column("transaction_uid", Text, nullable=False),
+    Column("asked", JSON, nullable=False),  # [[SOP Class UID, SOP Instance UID], ...]
+    Column("instances", Integer, nullable=False),
+    Column("received_at", Float, nullable=False),
+    # Where its record in the log ends: it is judged when the log was applied so far.
+    Column("epoch", BigInteger, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("outcome", Text),  # a `db.records.Finding` per reference
+    Column("attempts", Integer, nullable=False),
+    Column("next_at", Float),
+    Column("last_error", Text),
+    _one_of("state", "asked", "judged", "parked"),
+)
+
 MARK = Table(
     "mark",
     METADATA,

@@ -68,6 +68,8 @@ def remedy_of(refusal: Refusal) -> str:
             return (
                 "Free disk space or lower retention.days; a larger instance needs listener.instance_gib_max."
             )
+        case 0x0124 if "may_ask_commitment" in refusal.comment:
+            return "Set may_ask_commitment of this peer to true if it may ask for that."
         case 0x0124:
             return "Set may_send of this peer to true if it may send images and notices."
         case 0x0122:
@@ -80,6 +82,7 @@ def remedy_of(refusal: Refusal) -> str:
 class _Allowed:
     name: str
     may_send: bool
+    may_ask_commitment: bool
     networks: tuple[_Network, ...]
     certificates: tuple[str, ...]
 
@@ -98,9 +101,8 @@ class Admission:
         self._takes_uploads = settings.web.upload
         self._may_send: dict[tuple[str, str], bool] = {}
         for peer in settings.peers:
-            allowed = _Allowed(
-                peer.name, peer.may_send, _networks(peer, addresses_of_hosts), peer.certificates
-            )
+            networks, may_ask = _networks(peer, addresses_of_hosts), peer.may_ask_commitment
+            allowed = _Allowed(peer.name, peer.may_send, may_ask, networks, peer.certificates)
             self._peers.setdefault(peer.ae_title, []).append(allowed)
 
     @property
@@ -162,6 +164,11 @@ class Admission:
             if len(self._may_send) < REMEMBERED_MAX:
                 self._may_send[calling_ae, address] = known
         return known
+
+    def may_ask_commitment(self, calling_ae: str, address: str) -> bool:
+        """Whether this caller's requests for storage commitment are taken."""
+        peer = self._at(self._peers.get(calling_ae, ()), address)
+        return peer is not None and peer.may_ask_commitment
 
     def _at(self, peers: Iterable[_Allowed], address: str) -> _Allowed | None:
         return next(iter(self._all_at(peers, address)), None)

@@ -87,6 +87,12 @@ NOTICE_CLASSES: Mapping[str, str] = {
     AVAILABILITY: "Instance Availability Notification",
 }
 
+COMMITMENT = "1.2.840.10008.1.20.1"
+COMMITMENT_INSTANCE = "1.2.840.10008.1.20.1.1"  # well-known, PS3.4 J.3.5
+
+# Served by `listener.unusual` alone, on associations that propose no storage class.
+SEPARATE_CLASSES: Mapping[str, str] = {**NOTICE_CLASSES, COMMITMENT: "Storage Commitment Push Model"}
+
 STORAGE_CLASSES: Mapping[str, str] = {**IMAGE_CLASSES, **OBJECT_CLASSES}
 
 IMPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2"
@@ -110,7 +116,7 @@ TRANSFER_SYNTAXES: Mapping[str, str] = {
 }
 
 # Of commands with small or no datasets.
-NOTICE_SYNTAXES = VERIFICATION_SYNTAXES = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
+SEPARATE_SYNTAXES = VERIFICATION_SYNTAXES = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
 
 
 def name_of(uid: str) -> str:

@@ -23,7 +23,7 @@ from listener.guard import Census, Limits, Shortage
 from listener.half_made import HalfMade
 from listener.handshake_words import in_words
 from listener.intake import Intake, Sender
-from listener.negotiate import Accepted, Negotiator, Rejected
+from listener.negotiate import Accepted, Negotiator, Rejected, refused_words
 from listener.pdu import REJECT_LIMIT, PeerError, abort_pdu, ae_titles, reject_pdu, request_size
 from listener.served_certificate import ServedCertificate
 from listener.submissions import Submission, Submissions
@@ -378,9 +378,7 @@ class Loop:
         self._half_made.remove(connection)
         self._poll.modify(connection.sock, _READ)
         if answer.refused:
-            # One line, not one per class: many senders propose everything they know and send little of it.
-            reason = f"proposed and not accepted ({len(answer.refused)}): {'; '.join(answer.refused)}"
-            self.tell(sender, reason, "Nothing to do, unless the peer is to send these: they are not stored.")
+            self.tell(sender, *refused_words(answer.refused))
 
     def _hand_over(self, connection: Connection, size: int, sender: Sender, now: float) -> None:
         sock = connection.sock

@@ -5,7 +5,7 @@ what scanners and PACS send. Answers are cached by the bytes of the request, sin
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pydicom.uid import UID
@@ -22,8 +22,8 @@ from config.identity import IMPLEMENTATION_UID, IMPLEMENTATION_VERSION
 from listener.contexts import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
-    NOTICE_CLASSES,
-    NOTICE_SYNTAXES,
+    SEPARATE_CLASSES,
+    SEPARATE_SYNTAXES,
     STORAGE_CLASSES,
     TRANSFER_SYNTAXES,
     VERIFICATION,
@@ -106,7 +106,7 @@ class Negotiator:
         if request.application_context != APPLICATION_CONTEXT:
             return Rejected(REJECT_APPLICATION_CONTEXT, "the application context is not DICOM's")
         small = 0 < request.pdu_bytes_max < RESPONSE_BYTES_MAX
-        if small or not request.user_items <= _PLAIN_USER_ITEMS or _is_for_notices(request):
+        if small or not request.user_items <= _PLAIN_USER_ITEMS or _is_separate(request):
             return Unusual()
         try:
             results = [self._result(context) for context in request.contexts]
@@ -158,9 +158,9 @@ class Negotiator:
         return bytes(pdu.encode())
 
 
-def notice_contexts() -> list[PresentationContext]:
-    """The SOP classes of notices; for `unusual` alone, plain associations know no N-services."""
-    return [build_context(uid, list(NOTICE_SYNTAXES)) for uid in NOTICE_CLASSES]
+def separate_contexts() -> list[PresentationContext]:
+    """Notices and storage commitment; for `unusual` alone, plain associations know no N-services."""
+    return [build_context(uid, list(SEPARATE_SYNTAXES)) for uid in SEPARATE_CLASSES]
 
 
 def supported_contexts() -> list[PresentationContext]:
@@ -169,26 +169,51 @@ def supported_contexts() -> list[PresentationContext]:
     return [*storage, build_context(VERIFICATION, list(VERIFICATION_SYNTAXES))]
 
 
-def _is_for_notices(request: AssociateRequest) -> bool:
-    """Whether a peer wants to notify and proposes no storage class.
+def _is_separate(request: AssociateRequest) -> bool:
+    """Whether a peer wants to notify or asks for commitment, and proposes no storage class.
 
     Who proposes everything it knows most likely sends images: those must not wait for one of few threads.
     """
     proposed = {context.abstract_syntax for context in request.contexts}
-    return not proposed.isdisjoint(NOTICE_CLASSES) and proposed.isdisjoint(STORAGE_CLASSES)
+    return not proposed.isdisjoint(SEPARATE_CLASSES) and proposed.isdisjoint(STORAGE_CLASSES)
 
 
 def _refused(request: AssociateRequest, accepted: Mapping[int, AcceptedContext]) -> tuple[str, ...]:
     """What was proposed and not accepted in any context, by name."""
-    served = {context.abstract_syntax for context in accepted.values()}
+    proposed = (
+        (context.context_id, context.abstract_syntax, context.transfer_syntaxes)
+        for context in request.contexts
+    )
+    taken = {context_id: context.abstract_syntax for context_id, context in accepted.items()}
+    return refused_names(proposed, taken)
+
+
+def refused_names(
+    proposed: Iterable[tuple[int, str, Sequence[str]]], accepted: Mapping[int, str]
+) -> tuple[str, ...]:
+    """PURE. The SOP classes, with transfer syntaxes, that were accepted in no presentation context.
+
+    Parameters
+    ----------
+    proposed : identifier, abstract syntax and transfer syntaxes of each context
+    accepted : abstract syntax by identifier
+    """
+    served = set(accepted.values())
     names = []
-    for context in request.contexts:
-        if context.context_id in accepted or context.abstract_syntax in served:
+    for context_id, abstract_syntax, transfer_syntaxes in proposed:
+        if context_id in accepted or abstract_syntax in served:
             continue
-        name = name_of(context.abstract_syntax)
-        if context.abstract_syntax in STORAGE_CLASSES:
-            syntaxes = [name_of(syntax) for syntax in context.transfer_syntaxes[:NAMED_SYNTAXES_MAX]]
-            more = ["others"] if len(context.transfer_syntaxes) > NAMED_SYNTAXES_MAX else []
+        name = name_of(abstract_syntax)
+        if abstract_syntax in STORAGE_CLASSES:
+            syntaxes = [name_of(syntax) for syntax in transfer_syntaxes[:NAMED_SYNTAXES_MAX]]
+            more = ["others"] if len(transfer_syntaxes) > NAMED_SYNTAXES_MAX else []
             name += " in " + ", ".join(syntaxes + more)
         names.append(name)
     return tuple(dict.fromkeys(names))
+
+
+def refused_words(names: Sequence[str]) -> tuple[str, str]:
+    """PURE. What was refused in a negotiation, and what can be done about it."""
+    # One line, not one per class: many senders propose everything they know and send little of it.
+    reason = f"proposed and not accepted ({len(names)}): {'; '.join(names)}"
+    return reason, "Nothing to do, unless the peer is to send these: they are not stored."

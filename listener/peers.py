@@ -4,34 +4,21 @@ Study Root; at STUDY level NumberOfStudyRelatedInstances, at SERIES level Number
 archive that does not count by series (both are optional keys, PS3.4 C.3.4) is no witness.
 """
 
-import socket
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE, build_context, evt
 from pynetdicom.association import Association
-from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
-from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at import, from a table
     StudyRootQueryRetrieveInformationModelFind as STUDY_ROOT_FIND,
 )
 
 from config.errors import PrereadError
-from config.identity import IMPLEMENTATION_UID, IMPLEMENTATION_VERSION
 from config.settings import PeerSettings, TlsSettings
-from config.tls import CertificateFault, RequestorContext, requestor_context
+from listener.calling import NotAssociated, associated, plain_context
 
-CONNECT_SECONDS = 5.0
 ASK_SECONDS_MAX = 20.0  # for everything, from the connection to the last answer
 ANSWERS_MAX = 2000  # series of one study
-PDU_BYTES_MAX = 1 << 20
-RECEIVED_BYTES_MAX = 16 << 20
 _PENDING = (0xFF00, 0xFF01)
 
 
@@ -62,124 +49,33 @@ def count_instances(
     NotCounted
         No connection, no answer in time, an answer that does not count, or counts that contradict each other.
     """
-    with ask_association(
-        peer,
-        calling_ae=calling_ae,
-        ends_at=time.monotonic() + ASK_SECONDS_MAX,
-        answer_seconds=ASK_SECONDS_MAX / 2,
-        contexts=[build_context(STUDY_ROOT_FIND, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])],
-        bytes_max=RECEIVED_BYTES_MAX,
-        trouble=partial(_not_counted, peer),
-        refused="does not take C-FIND (Study Root)",
-        tls=tls,
-    ) as association:
+    try:
+        association = associated(
+            peer,
+            [plain_context(STUDY_ROOT_FIND)],
+            called_for="C-FIND (Study Root)",
+            calling_ae=calling_ae,
+            seconds=ASK_SECONDS_MAX,
+            tls=tls,
+        )
+    except NotAssociated as error:
+        raise _not_counted(peer, error.what) from error
+    try:
         study = _find(association, peer, _query("STUDY", study_uid, "NumberOfStudyRelatedInstances"))
         series = _find(
             association,
             peer,
             _query("SERIES", study_uid, "SeriesInstanceUID", "Modality", "NumberOfSeriesRelatedInstances"),
         )
+    finally:
+        if association.is_established:
+            association.release()
     counted = tuple(_counted(answer, peer) for answer in series)
     total = sum(one.instances for one in counted)
     stated = [_number(answer, "NumberOfStudyRelatedInstances") for answer in study]
     if any(number is not None and number != total for number in stated):
         raise _not_counted(peer, f"counts {stated[0]} instances in the study and {total} in its series")
     return counted
-
-
-@contextmanager
-def ask_association(
-    peer: PeerSettings,
-    *,
-    calling_ae: str,
-    ends_at: float,
-    answer_seconds: float,
-    contexts: Sequence[PresentationContext],
-    bytes_max: int,
-    trouble: Callable[[str], PrereadError],
-    refused: str = "does not take the service",
-    roles: Sequence[SCP_SCU_RoleSelectionNegotiation] = (),
-    handlers: Sequence[Any] = (),
-    tls: TlsSettings | None = None,
-) -> Iterator[Association]:
-    """An association to ask a peer something, bounded in time and bytes, and released afterwards.
-
-    Parameters
-    ----------
-    ends_at : on the monotonic clock, for everything
-    trouble : makes the error that is raised when there is no association, from what happened
-    refused : what happened when no context was accepted
-    tls : our certificate, for a peer that is called by TLS
-    """
-    ae = AE(ae_title=calling_ae)
-    ae.implementation_class_uid = IMPLEMENTATION_UID
-    ae.implementation_version_name = IMPLEMENTATION_VERSION
-    ae.connection_timeout = CONNECT_SECONDS
-    ae.acse_timeout = min(answer_seconds, ASK_SECONDS_MAX / 2)
-    ae.dimse_timeout = ae.network_timeout = answer_seconds
-    assert peer.host is not None
-    assert peer.port is not None
-
-    def bound(event: evt.Event) -> None:
-        transport: Any = event.assoc.dul.socket
-        transport.recv = _BoundedReading(transport.socket, ends_at, bytes_max)
-
-    context = _context_for(peer, tls, trouble)
-    association = ae.associate(
-        peer.host,
-        peer.port,
-        contexts=list(contexts),
-        ae_title=peer.ae_title,
-        ext_neg=list(roles),
-        evt_handlers=[(evt.EVT_CONN_OPEN, bound), *handlers],
-        tls_args=(context, peer.host) if context is not None else None,
-    )
-    if context is not None and context.fault is not None:
-        raise trouble(f"fails at TLS: {context.fault}")
-    if not association.is_established:
-        if association.is_rejected:
-            raise trouble(f"rejected our association as {calling_ae}")
-        raise trouble(refused if association.rejected_contexts else "does not answer")
-    try:
-        yield association
-    finally:
-        if association.is_established:
-            association.release()
-
-
-def _context_for(
-    peer: PeerSettings, tls: TlsSettings | None, trouble: Callable[[str], PrereadError]
-) -> RequestorContext | None:
-    if not peer.tls:
-        return None
-    try:
-        return requestor_context(tls or TlsSettings(), peer)
-    except CertificateFault as error:
-        raise trouble(f"cannot be called by TLS: {error}") from error
-
-
-class _BoundedReading:
-    """In place of the transport's `recv`: OSError, which ends the association, when a bound is broken."""
-
-    def __init__(self, connection: socket.socket, ends_at: float, bytes_max: int) -> None:
-        self._connection, self._ends_at = connection, ends_at
-        self._left = bytes_max
-
-    def __call__(self, count: int) -> bytearray:
-        self._left -= count
-        if count > PDU_BYTES_MAX or self._left < 0:
-            raise ConnectionAbortedError("the peer exceeds a bound of this node")
-        received = bytearray()
-        while len(received) < count:
-            seconds = self._ends_at - time.monotonic()
-            if seconds <= 0:
-                raise TimeoutError("the peer took too long")
-            self._connection.settimeout(seconds)
-            part = self._connection.recv(count - len(received))
-            if not part:
-                break
-            received += part
-        return received
 
 
 def _query(level: str, study_uid: str, *wanted: str) -> Dataset:

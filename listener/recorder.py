@@ -21,17 +21,25 @@ from config import kill_points
 from config.errors import PrereadError
 from config.logs import configure, logger
 from config.settings import Settings
+from db.commitments import (
+    commitment_reported,
+    judge_commitments,
+    record_commitment,
+    report_apart,
+    resume_commitments,
+)
 from db.engine import Database, DatabaseUnavailable
 from db.intake import close_study, read_mark, receiving_studies, record_batch, refuse_association
 from db.notices import record_notice
 from db.pauses import longest_pauses
-from db.records import Mark, ReceivedInstance, ReceivedNotice, ReceivingStudy
+from db.records import AskedCommitment, Mark, ReceivedInstance, ReceivedNotice, ReceivingStudy
 from db.segments import forget_retired, take_retired
 from db.spool import Replayed, replay
 from db.spool_records import segment_path
 from db.starting_early import queue_early_plan
 from listener.attributes import received_instance
 from listener.completeness import Evidence, Partial, Patience, WaitUntil, Whole, decide
+from listener.commitment import asked_commitment, is_commitment
 from listener.evidence import EvidenceCollector
 from listener.fetching import Fetching
 from listener.loop import Refused
@@ -39,6 +47,7 @@ from listener.notices import is_notice, received_notice
 from listener.recorder_link import STORE, RecorderEnd
 from listener.rhythm import Bounds, Rhythm, rhythms_of
 from listener.whole_series import whole_series
+from listener.reports import Reports
 
 BATCH_INSTANCES_MAX, BATCH_BYTES_MAX = 200, 64 << 20
 GATHER_SECONDS = 0.05  # let a burst become one transaction
@@ -49,6 +58,9 @@ NICE = 5
 EARLY_KEPT = 10_000
 LEARN_SECONDS = 600.0
 LEARN_STUDIES_MAX = 1000  # all peers together
+# A judged commitment is left so long to the association it was asked on; then it is reported on another one.
+SAME_ASSOCIATION_SECONDS = 20.0
+TRIED_REPORTS_MAX = 500
 STOP_SECONDS = 2.0  # less than the receiver waits for this process
 
 
@@ -71,6 +83,9 @@ class Recorder:
         self._offered: list[tuple[int, int]] = []
         self._trouble_seconds = 0.0
         self._refused: deque[Refused] = deque(maxlen=REFUSALS_MAX)
+        self._tried_reports: deque[tuple[str, bool]] = deque(maxlen=TRIED_REPORTS_MAX)
+        self._may_judge = True
+        self._reports = Reports(settings, db)
         self._log = logger("recorder")
 
     def run(self) -> None:
@@ -89,6 +104,7 @@ class Recorder:
             if self._fetching.silence() | (inquiries is not None and inquiries.silence()):
                 self._look_at = 0.0
             self._refused.extend(self._link.refusals())
+            self._tried_reports.extend(self._link.tried_reports())
             self._attempt()
             is_behind = self._is_behind()
             if self._link.is_stopping:
@@ -107,6 +123,8 @@ class Recorder:
                 self._start()
             self._record_refusals()
             self._apply_batch()
+            self._judge_commitments()
+            self._note_tried_reports()
             self._close_whole_studies()
             self._offer_retired()
         except DatabaseUnavailable as error:
@@ -131,6 +149,8 @@ class Recorder:
                 where=str(self._spool_folder),
                 remedy="Put the spool folder of this database back, or start with a new database.",
             )
+        resume_commitments(self._db)
+        self._reports.start()
         self._is_starting = False
 
     def _is_behind(self) -> bool:
@@ -140,6 +160,8 @@ class Recorder:
     def _wait_seconds(self) -> float:
         if self._trouble_seconds:
             return self._trouble_seconds
+        if self._may_judge and self._mark is not None:
+            return 0.0
         until_look = RETIRED_SECONDS if self._look_at is None else self._look_at - time.time()
         return min(max(0.0, until_look), RETIRED_SECONDS)
 
@@ -148,6 +170,27 @@ class Recorder:
             refuse_association(self._db, **asdict(self._refused[0]))
             self._refused.popleft()
 
+    def _judge_commitments(self) -> None:
+        """Find what is held of what was asked for before the mark; it is reported at once where that goes."""
+        if not self._may_judge or self._mark is None:
+            return
+        judged = judge_commitments(self._db, self._mark, leave_seconds=SAME_ASSOCIATION_SECONDS)
+        for commitment in judged:
+            self._link.judged(commitment.token, commitment.outcome)
+        self._may_judge = bool(judged)
+        if judged:
+            self._reports.look()
+
+    def _note_tried_reports(self) -> None:
+        while self._tried_reports:
+            token, is_reported = self._tried_reports[0]
+            if is_reported:
+                commitment_reported(self._db, token)
+            else:
+                report_apart(self._db, token)
+                self._reports.look()
+            self._tried_reports.popleft()
+
     def _apply_batch(self) -> None:
         """Record what lies between the mark and the committed end, at most one batch of it."""
         committed = self._link.committed()
@@ -155,20 +198,25 @@ class Recorder:
             return
         batch: list[ReceivedInstance] = []
         notices: list[ReceivedNotice] = []
+        asked: list[tuple[AskedCommitment, Mark]] = []
         size, end = 0, committed
         for item in replay(self._spool_folder, STORE, self._mark, until=committed):
             kill_points.reached("K15")
-            if is_notice(item.meta):
+            if is_commitment(item.meta):
+                asked.append((asked_commitment(item.meta, b"".join(item.chunks())), item.end))
+            elif is_notice(item.meta):
                 notices.append(self._notice(item))
             else:
                 batch.append(self._received(item))
             size += item.location.length
-            if len(batch) + len(notices) == BATCH_INSTANCES_MAX or size >= BATCH_BYTES_MAX:
+            if len(batch) + len(notices) + len(asked) == BATCH_INSTANCES_MAX or size >= BATCH_BYTES_MAX:
                 end = item.end
                 break
         for notice in notices:  # before the mark moves; a crash here repeats them, which changes nothing
             self._record_notice(notice)
-        if batch or notices:
+        for commitment, asked_to in asked:
+            self._record_commitment(commitment, asked_to)
+        if batch or notices or asked:
             self._record(batch, end)
             self._look_at = 0.0
         self._mark = end
@@ -196,6 +244,15 @@ class Recorder:
             raise
         except Exception:  # noqa: BLE001 without it a study closes by the other rules
             self._log.exception("notice not recorded", peer=notice.source_ae)
+
+    def _record_commitment(self, asked: AskedCommitment, end: Mark) -> None:
+        try:
+            record_commitment(self._db, asked, end)
+        except DatabaseUnavailable:
+            raise
+        except Exception:  # noqa: BLE001 its sender asks again when no report comes
+            self._log.exception("request for storage commitment not recorded", peer=asked.source_ae)
+        self._may_judge = True
 
     def _record(self, batch: Sequence[ReceivedInstance], end: Mark) -> None:
         try:

@@ -1,8 +1,9 @@
 """The wire between the receiver and the recorder's process: a shared mark, a bell, and short messages.
 
-To the recorder: the spool's committed mark (shared memory, so that the receiver never waits) and what was
-refused (a message per refusal; one that does not fit is dropped, never waited for). Back: the segments that
-no row needs any more. The end of the wire is the end of the receiver.
+To the recorder: the spool's committed mark (shared memory, so that the receiver never waits), what was
+refused, and which storage commitments were reported on the associations they were asked on. Back: the
+segments that no row needs any more, and what was found of such a request. A message that does not fit is
+dropped, never waited for; then a report is made again. The end of the wire is the end of the receiver.
 """
 
 import json
@@ -10,7 +11,7 @@ import mmap
 import os
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 
@@ -41,6 +42,7 @@ class ReceiverEnd:
         self._bell = os.eventfd(0, os.EFD_NONBLOCK)
         self._published: Mark | None = None
         self._retired: tuple[tuple[int, int], ...] = ()
+        self.take_judged: Callable[[str, str], None] | None = None
 
     @property
     def inherited(self) -> tuple[int, int, int]:
@@ -62,6 +64,10 @@ class ReceiverEnd:
         """Tell what was refused; dropped when the recorder is behind."""
         self._send({"refused": asdict(refused)})
 
+    def tried_report(self, token: str, is_reported: bool) -> None:
+        """Tell whether a storage commitment was reported on the association of its request; any thread."""
+        self._send({"tried_report": token, "is_reported": is_reported})
+
     def stop(self) -> None:
         """Ask the recorder to apply what is there and to end."""
         self._send(_STOP)
@@ -73,9 +79,12 @@ class ReceiverEnd:
     def receive(self) -> None:
         """Take a message; call when `socket` is readable."""
         with suppress(BlockingIOError):
-            message = self.socket.recv(MESSAGE_BYTES_MAX)
-            if message:
-                self._retired = tuple((int(s), int(e)) for s, e in json.loads(message)["retired"])
+            raw = self.socket.recv(MESSAGE_BYTES_MAX)
+            message = json.loads(raw) if raw else {}
+            if "retired" in message:
+                self._retired = tuple((int(s), int(e)) for s, e in message["retired"])
+            elif "judged" in message and self.take_judged is not None:
+                self.take_judged(message["judged"], message["outcome"])
 
     def close(self) -> None:
         """Close both ends here; the recorder sees the end."""
@@ -100,6 +109,7 @@ class RecorderEnd:
         os.close(memory_fd)  # the mapping stays
         self.bell = bell_fd
         self.is_stopping = False
+        self._tried_reports: list[tuple[str, bool]] = []
 
     def committed(self) -> Mark | None:
         """How far the log is durable; None before the receiver said so."""
@@ -117,8 +127,13 @@ class RecorderEnd:
         with suppress(BlockingIOError):
             os.eventfd_read(self.bell)
 
+    def tried_reports(self) -> list[tuple[str, bool]]:
+        """Requests (token) whose report the receiver tried, and whether it was taken; after `refusals`."""
+        tried, self._tried_reports = self._tried_reports, []
+        return tried
+
     def refusals(self) -> list[Refused]:
-        """What was refused since; notices the end of the receiver, too."""
+        """What was refused since; reads all messages, so it notices the end of the receiver, too."""
         found: list[Refused] = []
         while len(found) < MESSAGES_MAX:
             try:
@@ -130,8 +145,17 @@ class RecorderEnd:
             if not message or json.loads(message) == _STOP:
                 self.is_stopping = True
                 return found
-            found.append(Refused(**json.loads(message)["refused"]))
+            said = json.loads(message)
+            if "tried_report" in said:
+                self._tried_reports.append((said["tried_report"], said["is_reported"]))
+            else:
+                found.append(Refused(**said["refused"]))
         return found
+
+    def judged(self, token: str, outcome: str) -> None:
+        """Tell the receiver what was found; it may report on the association of the request."""
+        with suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
+            self.socket.send(json.dumps({"judged": token, "outcome": outcome}).encode())
 
     def offer(self, retired: Sequence[tuple[int, int]]) -> None:
         """Tell the receiver which segments may be recycled."""

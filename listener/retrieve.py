@@ -4,11 +4,10 @@ Study Root. Instances that are known are asked for at IMAGE level, lists of UIDs
 C.4.2.2.1, C.4.3.2.1); of what is only counted the whole series is. C-MOVE comes in by the listener's own port
 like everything else. What comes by C-GET is held against the question (an archive may send what it likes),
 then handed to the listener's door (`listener.handover`): the same admission, walk and sync as for a C-STORE,
-and acknowledged after that. Bounded in time, bytes and PDUs, as in `listener.peers`.
+and acknowledged after that. Bounded in time, bytes and PDUs, as in `listener.calling`.
 """
 
 import tempfile
-import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -36,12 +35,12 @@ from listener.admission import (
     Refusal,
     plain_address,
 )
+from listener.calling import NotAssociated, associated
 from listener.contexts import IMPLICIT_VR_LITTLE_ENDIAN, STORAGE_CLASSES, TRANSFER_SYNTAXES
 from listener.dataset_scan import SERIES_INSTANCE_UID, STUDY_INSTANCE_UID, DatasetScan
 from listener.handover import hand_over
 from listener.intake import Announced, Sender
 from listener.missing import Missing
-from listener.peers import ask_association
 
 FETCH_SECONDS_MAX = 300.0  # for one try, from the connection to the last answer
 RECEIVED_BYTES_MAX = 512 << 20  # by C-GET, in one try; the rest comes with the next one
@@ -126,25 +125,29 @@ class _Retrieval:
         self._found = Retrieved()
 
     def run(self, requests: Sequence[_Request]) -> Retrieved:
-        ends_at = time.monotonic() + FETCH_SECONDS_MAX
-        with ask_association(
-            self._peer,
-            calling_ae=self._settings.node.ae_title,
-            ends_at=ends_at,
-            answer_seconds=FETCH_SECONDS_MAX / 2,
-            contexts=self._contexts(),
-            roles=[build_role(uid, scp_role=True) for uid in STORAGE_CLASSES] if self._by_get else [],
-            handlers=[(evt.EVT_C_STORE, self._take)],
-            bytes_max=RECEIVED_BYTES_MAX,
-            trouble=self._trouble,
-            refused=f"does not take {self._service} (Study Root)",
-            tls=self._settings.tls,
-        ) as association:
+        try:
+            association = associated(
+                self._peer,
+                self._contexts(),
+                called_for=f"{self._service} (Study Root)",
+                calling_ae=self._settings.node.ae_title,
+                seconds=FETCH_SECONDS_MAX,
+                bytes_max=RECEIVED_BYTES_MAX,
+                tls=self._settings.tls,
+                roles=[build_role(uid, scp_role=True) for uid in STORAGE_CLASSES] if self._by_get else [],
+                handlers=[(evt.EVT_C_STORE, self._take)],
+            )
+        except NotAssociated as error:
+            raise self._trouble(error.what) from error
+        try:
             for request in requests:
                 self._asked = request
                 self._found.stopped = self._ask(association, request)
                 if self._found.stopped is not None:
                     break
+        finally:
+            if association.is_established:
+                association.release()
         return self._found
 
     def _contexts(self) -> list[PresentationContext]:

@@ -106,7 +106,8 @@ def _serve(
         publish=link.publish,
         secure=secure,
     )
-    unusual.serve_with(loop)
+    unusual.serve_with(loop, tried_report=link.tried_report)
+    link.take_judged = unusual.report_judged
     loop.watch(link.socket.fileno(), link.receive)
     link.publish(spool.committed)
     recorder = ChildProcess("recorder", "listener.recorder", settings, link.inherited)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 from db.spool import SpoolFull
 from listener.admission import NOT_AUTHORIZED, OUT_OF_RESOURCES, Refusal
+from listener.commitment import CommitmentRequest
 from listener.intake import Announced, Intake, Sender
 from listener.notices import ReadNotice
 from listener.pdu import PeerError
@@ -42,24 +43,27 @@ class Submission(ABC):
         """Take it in; the bytes of each step. `refusal` holds the answer at the end."""
 
 
-class SubmittedNotice(Submission):
-    """One notice."""
+class SubmittedMessage(Submission):
+    """One notice, or one request for storage commitment."""
 
-    def __init__(self, sender: Sender, notice: ReadNotice) -> None:
+    def __init__(self, sender: Sender, message: ReadNotice | CommitmentRequest) -> None:
         super().__init__()
-        self._sender, self._notice = sender, notice
+        self._sender, self._message = sender, message
 
     def steps(self, intake: Intake) -> Iterator[int]:
         """Append it to the log, in one step."""
-        sender, payload = self._sender, self._notice.payload()
+        sender, payload = self._sender, self._message.payload()
         self.refusal = None
-        if not intake.admission.may_send(sender.calling_ae, sender.address):
-            self.refusal = Refusal(NOT_AUTHORIZED, "may_send is false for this peer")
+        allowed, setting = intake.admission.may_send, "may_send"
+        if isinstance(self._message, CommitmentRequest):
+            allowed, setting = intake.admission.may_ask_commitment, "may_ask_commitment"
+        if not allowed(sender.calling_ae, sender.address):
+            self.refusal = Refusal(NOT_AUTHORIZED, f"{setting} is false for this peer")
         elif len(payload) > intake.spool.inline_bytes_max:  # it has no row that would keep a file of its own
             self.refusal = Refusal(OUT_OF_RESOURCES, "it needs a larger listener.segment_mib")
         else:
             try:
-                intake.spool.append(self._notice.meta(sender, intake.clock()), [payload], len(payload))
+                intake.spool.append(self._message.meta(sender, intake.clock()), [payload], len(payload))
             except SpoolFull:
                 self.refusal = Refusal(OUT_OF_RESOURCES, "disk space is below the reserve; try again later")
         return iter(())

@@ -1,11 +1,12 @@
-"""Unusual proposals (role selection, user identity, MPPS, availability) on a few threads of pynetdicom.
+"""Unusual proposals (role selection, user identity, notices, commitment) on a few threads of pynetdicom.
 
 A socket comes here with its A-ASSOCIATE-RQ still unread, behind its TLS handshake where TLS is spoken; the
 caller's admission is done. Instances take the same durable way as all others: they are submitted to the loop
-and answered after its commit; notices of what was done or is available (`listener.notices`) take it, too.
-What all of them together hold in memory is bounded, and who has all places but one does not get the last. The
-guard below is the one seam over pynetdicom's private parts; tests/contract holds pynetdicom to what it relies
-on.
+and answered after its commit; notices of what was done or is available (`listener.notices`) and requests for
+storage commitment (`listener.commitment`) take it, too. What was found of such a request is reported on its
+association while that lives. What all of them hold in memory is bounded, and who has all places but one does
+not get the last. The guard and the association below are the one seam over pynetdicom's private
+parts; tests/contract holds it to them.
 """
 
 import select
@@ -16,24 +17,36 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import count
 from typing import Any, cast
+from uuid import uuid4
 
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, generate_uid
 from pynetdicom import AE, evt
 from pynetdicom._globals import MODE_ACCEPTOR
 from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import N_EVENT_REPORT
+from pynetdicom.dsutils import encode
 from pynetdicom.transport import AddressInformation, AssociationSocket
 
 from config import guards_off
 from config.identity import IMPLEMENTATION_UID, IMPLEMENTATION_VERSION
 from config.logs import logger
 from listener.admission import NOT_AUTHORIZED, OUT_OF_RESOURCES, SUCCESS, Refusal, remedy_of
-from listener.contexts import IMPLICIT_VR_LITTLE_ENDIAN, MPPS
+from listener.commitment import (
+    REQUEST_BYTES_MAX,
+    CommitmentRequest,
+    failure_of,
+    read_request,
+    refused_action,
+    report_of,
+)
+from listener.contexts import COMMITMENT, COMMITMENT_INSTANCE, IMPLICIT_VR_LITTLE_ENDIAN, MPPS
 from listener.dataset_scan import DatasetScan
 from listener.intake import Announced, Sender
 from listener.loop import Loop
-from listener.negotiate import notice_contexts, supported_contexts
+from listener.negotiate import refused_names, refused_words, separate_contexts, supported_contexts
 from listener.notices import (
     NOTICE_BYTES_MAX,
     PROCESSING_FAILURE,
@@ -41,7 +54,8 @@ from listener.notices import (
     read_availability,
     read_mpps,
 )
-from listener.submissions import Submission, SubmittedInstance, SubmittedNotice
+from listener.reactor_turns import ReactorTurns
+from listener.submissions import Submission, SubmittedInstance, SubmittedMessage
 from listener.tls_socket import TlsSocket
 
 # pynetdicom keeps a message in memory: larger instances need a plain association, which streams. The bound is
@@ -49,6 +63,7 @@ from listener.tls_socket import TlsSocket
 HELD_BYTES_MAX = 256 << 20
 RECEIVE_BYTES = 64 << 10
 COMMIT_SECONDS_MAX = 60.0
+ASKED_REFERENCES_MAX = 20_000  # of one association, kept until they are reported
 RESOURCE_LIMITATION = 0x0213  # PS3.7 annex C: what A700 is to a C-STORE
 
 
@@ -123,6 +138,15 @@ class _GuardedSocket(AssociationSocket):
         return received
 
 
+@dataclass(frozen=True, slots=True)
+class AskedHere:
+    """A request for storage commitment and the presentation context it came on."""
+
+    request: CommitmentRequest
+    context_id: int
+    transfer_syntax: str
+
+
 class _AdoptedAssociation(Association):
     """An acceptor on a socket that somebody else accepted."""
 
@@ -137,6 +161,10 @@ class _AdoptedAssociation(Association):
         super().__init__(ae, MODE_ACCEPTOR)
         self.guarded = _GuardedSocket(self, sock, limits, held_bytes)
         self.sender = sender
+        self.turns = ReactorTurns()
+        self._reactor_checkpoint = self.turns
+        self.asked: dict[str, AskedHere] = {}  # what is to be reported here, by token
+        self._awaited: dict[int, Callable[[bool], None]] = {}  # answers to our reports, by message
         self.set_socket(self.guarded)
         self.dul.daemon = True  # a thread of a peer must not keep the process alive
         self.acceptor.maximum_length = limits.pdu_bytes_max
@@ -154,6 +182,31 @@ class _AdoptedAssociation(Association):
         finally:
             self.guarded.close()
             self.guarded.message_bytes = 0
+            for answered in self._awaited.values():
+                answered(False)
+
+    def report(self, asked: AskedHere, outcome: str, answered: Callable[[bool], None]) -> None:
+        """Send the report of a request and go on; for the reactor's thread."""
+        event_type, content = report_of(asked.request.transaction_uid, asked.request.references, outcome)
+        implicit = asked.transfer_syntax == IMPLICIT_VR_LITTLE_ENDIAN
+        message = N_EVENT_REPORT()
+        message.MessageID = next(message_id for message_id in count(1) if message_id not in self._awaited)
+        message.AffectedSOPClassUID = UID(COMMITMENT)
+        message.AffectedSOPInstanceUID = UID(COMMITMENT_INSTANCE)
+        message.EventTypeID = event_type
+        message.EventInformation = BytesIO(encode(content, implicit, True) or b"")
+        self._awaited[message.MessageID] = answered
+        self.dimse.send_msg(message, asked.context_id)
+
+    def _serve_request(self, msg: Any, context_id: int) -> None:
+        """Take the answer to a report; everything else is a request."""
+        if not isinstance(msg, N_EVENT_REPORT) or msg.MessageIDBeingRespondedTo is None:
+            super()._serve_request(msg, context_id)
+            return
+        self.guarded.message_bytes = 0
+        answered = self._awaited.pop(msg.MessageIDBeingRespondedTo, None)
+        if answered is not None:
+            answered(msg.Status is not None and failure_of(int(msg.Status)) is None)
 
 
 class UnusualAssociations:
@@ -165,17 +218,26 @@ class UnusualAssociations:
         self._ae.implementation_class_uid = UID(IMPLEMENTATION_UID)
         self._ae.implementation_version_name = IMPLEMENTATION_VERSION
         self._ae.maximum_associations = 1 << 30  # counted here instead
-        self._ae.supported_contexts = [*supported_contexts(), *notice_contexts()]
+        for context in (*supported_contexts(), *separate_contexts()):
+            self._ae.add_supported_context(  # whatever roles a peer proposes for itself, here it is SCU
+                str(context.abstract_syntax), context.transfer_syntax, scu_role=True, scp_role=False
+            )
         self._ae.acse_timeout = limits.request_seconds
         self._ae.dimse_timeout = limits.stall_seconds
         self._ae.network_timeout = limits.idle_seconds
         self._lock = threading.Lock()
         self._live: list[_AdoptedAssociation] = []
         self._loop: Loop | None = None
+        self._tried_report: Callable[[str, bool], None] = lambda token, is_reported: None
 
-    def serve_with(self, loop: Loop) -> None:
-        """Submit instances to this loop."""
-        self._loop = loop
+    def serve_with(self, loop: Loop, *, tried_report: Callable[[str, bool], None]) -> None:
+        """Submit instances to this loop.
+
+        Parameters
+        ----------
+        tried_report : told, from any thread, whether a peer took the report of a storage commitment
+        """
+        self._loop, self._tried_report = loop, tried_report
 
     def adopt(self, sock: socket.socket | TlsSocket, sender: Sender) -> bool:
         """Serve a socket whose request waits unread; False when all places are taken."""
@@ -190,6 +252,8 @@ class UnusualAssociations:
             association.bind(evt.EVT_C_STORE, self._store, [association])
             association.bind(evt.EVT_N_CREATE, self._created, [association])
             association.bind(evt.EVT_N_SET, self._set, [association])
+            association.bind(evt.EVT_N_ACTION, self._acted, [association])
+            association.bind(evt.EVT_ESTABLISHED, self._established, [association])
             self._live.append(association)
         association.start()
         return True
@@ -205,6 +269,33 @@ class UnusualAssociations:
         ends_at = time.monotonic() + seconds
         for association in live:
             association.join(max(0.0, ends_at - time.monotonic()))
+
+    def report_judged(self, token: str, outcome: str) -> None:
+        """Report on the association that asked, if it is still there; at once, whatever peers do."""
+        with self._lock:
+            asker = next((each for each in self._live if token in each.asked and each.is_established), None)
+        if asker is None:
+            self._tried_report(token, False)
+            return
+        asker.turns.soon(lambda: self._report(asker, token, outcome))
+
+    def _report(self, association: _AdoptedAssociation, token: str, outcome: str) -> None:
+        asked = association.asked.pop(token, None)
+        if asked is not None:
+            association.report(asked, outcome, lambda is_taken: self._tried_report(token, is_taken))
+
+    def _established(self, _: evt.Event, association: _AdoptedAssociation) -> None:
+        """Say what was refused, as the loop does of its associations."""
+        proposed = [
+            (int(each.context_id or 0), str(each.abstract_syntax), [str(ts) for ts in each.transfer_syntax])
+            for each in association.requestor.requested_contexts
+        ]
+        taken = {
+            int(each.context_id or 0): str(each.abstract_syntax) for each in association.accepted_contexts
+        }
+        names = refused_names(proposed, taken)
+        if names and self._loop is not None:
+            self._loop.tell(association.sender, *refused_words(names))
 
     def _held_bytes(self) -> int:
         return sum(each.guarded.message_bytes for each in tuple(self._live))
@@ -250,6 +341,38 @@ class UnusualAssociations:
             self._notified(event, association, request.ModificationList, sop_uid, is_new=False)
         ), None
 
+    def _acted(self, event: evt.Event, association: _AdoptedAssociation) -> tuple[Dataset, None]:
+        """N-ACTION: a request for storage commitment."""
+        request: Any = event.request
+        encoded: BytesIO | None = request.ActionInformation
+        association.guarded.message_bytes = 0
+        refusal = refused_action(request.ActionTypeID, str(request.RequestedSOPInstanceUID))
+        if refusal is None:
+            refusal = _unreadable(event, encoded, REQUEST_BYTES_MAX)
+        if refusal is None:
+            refusal = self._asked(event, association)
+        refusal = self._tell(association, refusal, "storage commitment", "Correct the sender.")
+        return _status(refusal), None
+
+    def _asked(self, event: evt.Event, association: _AdoptedAssociation) -> Refusal | None:
+        context = event.context
+        try:
+            asked = read_request(event.action_information, token=uuid4().hex)
+        except Exception as error:  # noqa: BLE001 pydicom fails in many ways; its words may quote a patient
+            logger("listener").warning("a request for commitment cannot be read", kind=type(error).__name__)
+            return Refusal(PROCESSING_FAILURE, "its dataset cannot be read")
+        if isinstance(asked, Refusal):
+            return asked
+        # Before it is durable: the recorder may be faster than this thread. Too many are reported apart.
+        kept = sum(len(each.request.references) for each in tuple(association.asked.values()))
+        if kept + len(asked.references) <= ASKED_REFERENCES_MAX:
+            context_id, syntax = int(context.context_id or 0), str(context.transfer_syntax)
+            association.asked[asked.token] = AskedHere(asked, context_id, syntax)
+        refusal = self._made_durable(SubmittedMessage(association.sender, asked))
+        if refusal is not None:
+            association.asked.pop(asked.token, None)
+        return refusal
+
     def _notified(
         self,
         event: evt.Event,
@@ -265,16 +388,27 @@ class UnusualAssociations:
         if isinstance(notice, Refusal):
             refusal = notice
         else:
-            refusal = self._made_durable(SubmittedNotice(association.sender, notice))
+            refusal = self._made_durable(SubmittedMessage(association.sender, notice))
+        return self._tell(
+            association,
+            refusal,
+            "notice",
+            "Correct the sender; studies close after their quiet period without its notice.",
+        )
+
+    def _tell(
+        self, association: _AdoptedAssociation, refusal: Refusal | None, what: str, remedy: str
+    ) -> Refusal | None:
+        """Make visible what was refused; the refusal with the status that an N-service has for it."""
         if refusal is None:
             return None
         if refusal.status == OUT_OF_RESOURCES:
             refusal = Refusal(RESOURCE_LIMITATION, refusal.comment)
         if self._loop is not None:
-            reason = f"notice refused with {refusal.status:04X}: {refusal.comment}"
-            without = "Correct the sender; studies close after their quiet period without its notice."
-            remedy = remedy_of(refusal) if refusal.status == NOT_AUTHORIZED else without
-            self._loop.tell(association.sender, reason, remedy)
+            reason = f"{what} refused with {refusal.status:04X}: {refusal.comment}"
+            self._loop.tell(
+                association.sender, reason, remedy_of(refusal) if refusal.status == NOT_AUTHORIZED else remedy
+            )
         return refusal
 
     def _made_durable(self, submission: Submission) -> Refusal | None:
@@ -288,14 +422,9 @@ def _read_notice(
     event: evt.Event, encoded: BytesIO | None, sop_uid: str, *, is_new: bool
 ) -> ReadNotice | Refusal:
     """What the message says; its dataset is walked like every other before anything decodes it."""
-    content = encoded.getvalue() if encoded is not None else b""
-    if len(content) > NOTICE_BYTES_MAX:
-        return Refusal(PROCESSING_FAILURE, f"longer than {NOTICE_BYTES_MAX >> 20} MiB")
-    scan = DatasetScan(explicit=str(event.context.transfer_syntax) != IMPLICIT_VR_LITTLE_ENDIAN, wanted={})
-    scan.feed(content)
-    fault = scan.finish()
-    if fault is not None:
-        return Refusal(PROCESSING_FAILURE, fault)
+    refusal = _unreadable(event, encoded, NOTICE_BYTES_MAX)
+    if refusal is not None:
+        return refusal
     try:
         dataset = event.attribute_list if is_new else event.modification_list
         if str(event.context.abstract_syntax) == MPPS:
@@ -304,6 +433,17 @@ def _read_notice(
     except Exception as error:  # noqa: BLE001 pydicom fails in many ways; its words may quote a patient
         logger("listener").warning("a notice cannot be read", kind=type(error).__name__)
         return Refusal(PROCESSING_FAILURE, "its dataset cannot be read")
+
+
+def _unreadable(event: evt.Event, encoded: BytesIO | None, bytes_max: int) -> Refusal | None:
+    """Why a dataset is not decoded; None: its walk found nothing wrong."""
+    content = encoded.getvalue() if encoded is not None else b""
+    if len(content) > bytes_max:
+        return Refusal(PROCESSING_FAILURE, f"longer than {bytes_max >> 20} MiB")
+    scan = DatasetScan(explicit=str(event.context.transfer_syntax) != IMPLICIT_VR_LITTLE_ENDIAN, wanted={})
+    scan.feed(content)
+    fault = scan.finish()
+    return None if fault is None else Refusal(PROCESSING_FAILURE, fault)
 
 
 def _status(refusal: Refusal | None) -> Dataset:

@@ -67,6 +67,7 @@ class ListenerProcess:
     peers: tuple[Mapping[str, Any], ...] = LOCAL_PEERS
     listener: Mapping[str, Any] = field(default_factory=dict)
     tls: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)  # other branches
     environment: Mapping[str, str] = field(default_factory=dict)
     kill_point: str | None = None
     port: int = 0
@@ -128,6 +129,7 @@ class ListenerProcess:
                 "reserve_gib": 0,
                 **self.listener,
             },
+            **self.settings,
         }
         if self.tls:
             self.tls_port = self.tls_port or free_port()
@@ -176,7 +178,7 @@ class ListenerProcess:
         found: dict[str, list[bytes]] = {}
         for item in self.replayed():
             meta = yaml.safe_load(item.meta)
-            if "notice" not in meta:
+            if "sop_class" in meta:
                 found.setdefault(meta["sop_instance"], []).append(bytes(item.dataset))
         return found
 

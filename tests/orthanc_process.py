@@ -7,7 +7,7 @@ import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,8 +66,15 @@ class Orthanc:
 
 
 @contextmanager
-def running_orthanc(folder: Path, *, may_ask: Sequence[str]) -> Iterator[Orthanc]:
-    """Start one in `folder`; the AE titles in `may_ask` may send C-FIND from this machine."""
+def running_orthanc(
+    folder: Path, *, may_ask: Sequence[str], modalities: Mapping[str, Sequence[object]] | None = None
+) -> Iterator[Orthanc]:
+    """Start one in `folder`; the AE titles in `may_ask` may send C-FIND from this machine.
+
+    Parameters
+    ----------
+    modalities : others that it knows, as it writes them: (AE title, host, port) by name
+    """
     archive = Orthanc(free_port(), free_port())
     settings = {
         "Name": "test",
@@ -79,7 +86,10 @@ def running_orthanc(folder: Path, *, may_ask: Sequence[str]) -> Iterator[Orthanc
         "DicomPort": archive.dicom_port,
         "DicomAet": ORTHANC_AE,
         "DicomCheckCalledAet": True,
-        "DicomModalities": {title.lower(): [title, "127.0.0.1", 104] for title in may_ask},
+        "DicomModalities": {
+            **{title.lower(): [title, "127.0.0.1", 104] for title in may_ask},
+            **(modalities or {}),
+        },
     }
     (folder / "orthanc.json").write_text(json.dumps(settings))
     program = shutil.which("Orthanc") or "/usr/sbin/Orthanc"

@@ -56,3 +56,22 @@ def test_requestor_reads_through_an_attribute_that_can_be_replaced_when_it_is_co
 
 def test_aborting_frees_an_association_whose_answers_were_not_all_read() -> None:
     assert "self._reactor_checkpoint.set()" in inspect.getsource(Association._abort_blocking)
+
+
+def test_reactor_asks_its_event_on_each_turn_while_it_says_that_it_is_paused() -> None:
+    source = inspect.getsource(Association._run_reactor)
+    turn = "self._is_paused = True\n            self._reactor_checkpoint.wait()"
+    assert turn in source
+    assert source.index(turn) < source.index("self.dimse.get_msg(block=False)")
+    assert "self._reactor_checkpoint: threading.Event" in inspect.getsource(Association.__init__)
+
+
+def test_reactor_gives_answers_to_our_reports_to_the_method_that_is_overridden() -> None:
+    assert "self._serve_request(msg, cast(int, context_id))" in inspect.getsource(Association._run_reactor)
+    assert list(inspect.signature(Association._serve_request).parameters) == ["self", "msg", "context_id"]
+
+
+def test_report_may_be_sent_whatever_role_was_negotiated() -> None:
+    source = inspect.getsource(Association.send_n_event_report)
+    assert 'self._get_valid_context(meta_uid or class_uid, "", None)' in source
+    assert source.count("self._reactor_checkpoint.set()") == 1

@@ -8,6 +8,7 @@ from contextlib import closing
 import pytest
 
 from db.records import Mark
+from listener.commitment import REFERENCES_MAX
 from listener.loop import Refused
 from listener.recorder_link import STORE, ReceiverEnd, RecorderEnd
 
@@ -95,3 +96,29 @@ def test_retired_segments_reach_the_receiver(receiver: ReceiverEnd, recorder: Re
     assert receiver.retired() == ((4, 9), (5, 11))
     receiver.receive()
     assert receiver.retired() == ((4, 9), (5, 11))
+
+
+def test_what_was_found_and_how_its_report_went_pass_between_the_ends(
+    receiver: ReceiverEnd, recorder: RecorderEnd
+) -> None:
+    taken: list[tuple[str, str]] = []
+    receiver.take_judged = lambda token, outcome: taken.append((token, outcome))
+    recorder.judged("t1", "012")
+    recorder.offer([(1, 2)])
+    receiver.receive()
+    receiver.receive()
+    assert (taken, receiver.retired()) == ([("t1", "012")], ((1, 2),))
+    receiver.tried_report("t1", True)
+    receiver.report(REFUSED)
+    receiver.tried_report("t2", False)
+    assert recorder.refusals() == [REFUSED]
+    assert recorder.tried_reports() == [("t1", True), ("t2", False)]
+    assert recorder.tried_reports() == []
+
+
+def test_message_about_the_largest_request_fits(receiver: ReceiverEnd, recorder: RecorderEnd) -> None:
+    taken: list[str] = []
+    receiver.take_judged = lambda token, outcome: taken.append(outcome)
+    recorder.judged("f" * 32, "1" * REFERENCES_MAX)
+    receiver.receive()
+    assert taken == ["1" * REFERENCES_MAX]
