@@ -38,16 +38,16 @@ from db.spool import Replayed, replay
 from db.spool_records import segment_path
 from db.starting_early import queue_early_plan
 from listener.attributes import received_instance
-from listener.completeness import Evidence, Partial, Patience, WaitUntil, Whole, decide
 from listener.commitment import asked_commitment, is_commitment
+from listener.completeness import Evidence, Partial, Patience, WaitUntil, Whole, decide
 from listener.evidence import EvidenceCollector
 from listener.fetching import Fetching
 from listener.loop import Refused
 from listener.notices import is_notice, received_notice
 from listener.recorder_link import STORE, RecorderEnd
+from listener.reports import Reports
 from listener.rhythm import Bounds, Rhythm, rhythms_of
 from listener.whole_series import whole_series
-from listener.reports import Reports
 
 BATCH_INSTANCES_MAX, BATCH_BYTES_MAX = 200, 64 << 20
 GATHER_SECONDS = 0.05  # let a burst become one transaction

@@ -35,7 +35,7 @@ from listener.admission import (
     Refusal,
     plain_address,
 )
-from listener.calling import NotAssociated, associated
+from listener.calling import NotAssociated, associated, plain_context
 from listener.contexts import IMPLICIT_VR_LITTLE_ENDIAN, STORAGE_CLASSES, TRANSFER_SYNTAXES
 from listener.dataset_scan import SERIES_INSTANCE_UID, STUDY_INSTANCE_UID, DatasetScan
 from listener.handover import hand_over
@@ -152,7 +152,7 @@ class _Retrieval:
 
     def _contexts(self) -> list[PresentationContext]:
         model = STUDY_ROOT_GET if self._by_get else STUDY_ROOT_MOVE
-        contexts = [build_context(model)]
+        contexts = [plain_context(model)]
         if self._by_get:
             contexts += [build_context(uid, list(TRANSFER_SYNTAXES)) for uid in STORAGE_CLASSES]
         return contexts

@@ -5,7 +5,7 @@ describe what the code no longer does.
 """
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,28 +17,6 @@ from typer.core import TyperArgument, TyperGroup, TyperOption
 from config.settings import Branch, PeerSettings, Settings
 
 HEAD = "<!-- written by scripts/docs from the code; do not edit -->\n\n"
-
-
-SECURITY = """\
-DICOM over TLS, where `tls.port` is set: BCP 195 RFC 8996, 9325 TLS Secure Transport Connection Profile
-(PS3.15 B.12), as acceptor and, for peers with `tls`, as requestor; port 2762 is recommended. TLS 1.2 and
-1.3, certificates on both sides. Cipher suites of TLS 1.2: ECDHE with AES-GCM or ChaCha20-Poly1305; of TLS
-1.3: those of the OpenSSL in use. Certificates are verified against `tls.trusted`, and against
-`peers[].certificates` where the AE title is bound; revocation is not asked. A failed handshake gets a TLS
-alert, a bound AE title with another certificate, or without TLS, an A-ASSOCIATE-RJ (1, 1, 3).
-
-Plain DICOM is taken from other machines only with `listener.plain`. STOW-RS beyond loopback: HTTPS and a
-bearer token for each peer. User identity negotiation (PS3.7 D.3.3.7) is not used to admit anybody.
-"""
-
-NOTICES = """\
-What peers state of a study, to know when it is whole (`docs/operating.md`). Explicit and Implicit VR Little
-Endian, on an association that proposes no storage class. Answers: 0x0000; 0x0106, 0x0120 for a value that is
-wrong or missing; 0x0110 for a dataset that cannot be read or names more than 20,000 instances; 0x0124 for a
-peer that may not send; 0x0213 while the disk is full. An N-SET of an unknown procedure step is kept, one of a
-final step changes nothing; both are answered 0x0000, as is a repeated N-CREATE. Of a step about several
-studies nothing is concluded. Nothing of the patient is kept.
-"""
 
 
 def settings_page() -> str:
@@ -134,67 +112,59 @@ def _walk(name: str, command: Any, context: typer.Context) -> Iterator[tuple[str
 
 
 def refusals_page() -> str:
-    """Every coded reason of *not analysed*, with its sentence and remedy."""
+    """Every status and every coded reason of *not analysed*, each with its remedy."""
+    from listener.statuses import ABORTS, FAILURES, HTTP_STATUSES, REJECTIONS, STATUSES, Answer
     from pipeline.reading.refusals import REASONS
 
-    rows = ["| code | when | what it says | remedy |", "| --- | --- | --- | --- |"]
-    rows += [
+    def table(head: str, answers: Iterable[tuple[str, Answer]]) -> str:
+        rows = [f"| {head} | when | remedy |", "| --- | --- | --- |"]
+        rows += [f"| {code} | {answer.when} | {answer.remedy} |" for code, answer in answers]
+        return "\n".join(rows) + "\n"
+
+    statuses = ["| status | answer to | when | remedy |", "| --- | --- | --- | --- |"]
+    statuses += [
+        f"| `0x{status:04X}` | {', '.join(answer.services)} | {answer.when} | {answer.remedy} |"
+        for status, answer in sorted(STATUSES.items())
+    ]
+    rejections = (
+        (f"`{result}, {source}, {reason}`", answer) for (result, source, reason), answer in REJECTIONS.items()
+    )
+    reasons = ["| code | when | what it says | remedy |", "| --- | --- | --- | --- |"]
+    reasons += [
         f"| `{code}` | {reason.meaning} | {reason.sentence} | {reason.remedy} |"
         for code, reason in sorted(REASONS.items())
     ]
-    return (
-        HEAD
-        + (
-            "# Why a study is not analysed\n\n"
-            "Each reason is coded, kept on the job and shown on the page, in `--json` and, by setting, in a\n"
-            "small structured report. Words in braces are filled in. A package adds codes of its own for\n"
-            "what it is not made for; they stand in its `model.json`.\n\n"
-        )
-        + "\n".join(rows)
-        + "\n"
+    parts = (
+        "# What is refused, and what to do\n",
+        "What was refused is on the page *Node*, with who, why and what to do. Here is every answer a\n"
+        "sender can get. What is refused leaves nothing behind; a presentation context that is not accepted\n"
+        "is named there, too ([conformance](conformance.md) lists those that are).\n",
+        "## Status of an instance, notice or request\n",
+        "\n".join(statuses) + "\n",
+        "## Failure reason in a report of storage commitment\n",
+        table("reason", ((f"`0x{reason:04X}`", answer) for reason, answer in FAILURES.items())),
+        "## When an association is rejected\n",
+        table("result, source, reason", rejections),
+        "## When an association is aborted\n",
+        "By the service provider (source 2), after the peer broke the protocol or a bound; the log of the\n"
+        "listener says which.\n",
+        table("reason", ((f"`{reason}`", answer) for reason, answer in ABORTS.items())),
+        "## HTTP status of STOW-RS\n",
+        table("status", ((f"`{status}`", answer) for status, answer in HTTP_STATUSES.items())),
+        "## Why a study is not analysed\n",
+        "Each reason is coded, kept on the job and shown on the page, in `--json` and, by setting, in a\n"
+        "small structured report. Words in braces are filled in. A package adds codes of its own for\n"
+        "what it is not made for; they stand in its `model.json`.\n",
+        "\n".join(reasons) + "\n",
     )
+    return HEAD + "\n".join(parts)
 
 
 def conformance_page() -> str:
-    """The DICOM services, classes and transfer syntaxes of this node."""
-    from config.identity import IMPLEMENTATION_UID
-    from listener.contexts import (
-        IMAGE_CLASSES,
-        NOTICE_CLASSES,
-        OBJECT_CLASSES,
-        TRANSFER_SYNTAXES,
-        VERIFICATION,
-    )
+    """The conformance statement of this node."""
+    from preread import conformance
 
-    def table(names: Mapping[str, str]) -> str:
-        rows = ["| name | UID |", "| --- | --- |", *(f"| {name} | {uid} |" for uid, name in names.items())]
-        return "\n".join(rows) + "\n"
-
-    return (
-        HEAD
-        + (
-            "# Conformance\n\n"
-            f"Implementation class UID `{IMPLEMENTATION_UID}`. AE title, port and PDU size are settings.\n\n"
-            f"Services as SCP: Verification ({VERIFICATION}), Storage of the classes below, and notices\n"
-            "(N-CREATE, N-SET). As SCU: Storage of Segmentation, structured report and Secondary Capture,\n"
-            "Verification (`preread doctor`), Study Root C-FIND at peers with `ask_counts`, C-MOVE or C-GET\n"
-            "(Study Root; as SCP of the storage classes below) at peers with `fetch_missing`. Anything else\n"
-            "is refused in the negotiation and listed among the refusals. A C-STORE or notice is answered\n"
-            "0x0000 only when the bytes and the record that finds them are synced.\n\n"
-            "By HTTP, where `stow.port` is set: STOW-RS as origin server (PS3.18 10.5), `POST /studies` and\n"
-            "`POST /studies/{study}`, of the same classes and transfer syntaxes. Bodies: one\n"
-            "`application/dicom`, or several as `multipart/related`; metadata and bulk data apart are not\n"
-            "taken. Answers: `application/dicom+json` (default) or `application/dicom+xml`. An instance\n"
-            "counts as stored only when it is synced. Failure reasons: those of PS3.18 table I.2-2 (A700,\n"
-            "A900, C000, C122, 0122), 0124 not authorised, 0117 invalid SOP Instance, and A901 for an\n"
-            "instance of another study than the address names.\n\n"
-        )
-        + f"## Images\n\nA model may read these.\n\n{table(IMAGE_CLASSES)}"
-        + f"\n## Other objects\n\nStored and shown, never the input of a model.\n\n{table(OBJECT_CLASSES)}"
-        + f"\n## Notices\n\n{NOTICES}\n{table(NOTICE_CLASSES)}"
-        + f"\n## Transfer syntaxes of images and other objects\n\n{table(TRANSFER_SYNTAXES)}"
-        + f"\n## Security\n\n{SECURITY}"
-    )
+    return HEAD + conformance.conformance_page()
 
 
 PAGES: dict[str, Callable[[], str]] = {
