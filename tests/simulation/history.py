@@ -29,7 +29,7 @@ from db.spool_records import RUN, segment_path, segments_of
 from db.spool_segments import SegmentSupply
 from listener.intake import Announced
 from listener.notices import ReadNotice
-from listener.submissions import Submission, SubmittedInstance, SubmittedNotice
+from listener.submissions import Submission, SubmittedInstance, SubmittedMessage
 
 STORE = "instances"
 FOLDER = Path("/simulated/spool")
@@ -199,7 +199,7 @@ class History:
             named = {"1.2.4": tuple(f"1.2.3.{n}" for n in range(self.chance.randint(0, 60)))}
             notice = ReadNotice("mpps", "completed", uid, "1.2.3", named)
             message = Message(uid, notice.payload())
-            submission = SubmittedNotice(SENDER, notice)
+            submission = SubmittedMessage(SENDER, notice)
         else:
             message = self._message()
             if message.fate != "whole":

@@ -10,7 +10,7 @@ from db.spool import SpoolWriter
 from listener.admission import OUT_OF_RESOURCES, Admission
 from listener.intake import Intake, Sender
 from listener.notices import ReadNotice
-from listener.submissions import Submissions, SubmittedNotice
+from listener.submissions import Submissions, SubmittedMessage
 
 SENDER = Sender("PACS", "PREREAD", "10.0.0.1")
 NOTICE = ReadNotice("mpps", "completed", "1.2.3.4", "1.2.3", {})
@@ -25,7 +25,7 @@ def intake(tmp_path: Path) -> Iterator[Intake]:
 
 
 def test_who_waited_in_vain_for_the_commit_is_not_told_that_it_is_durable(intake: Intake) -> None:
-    submissions, submission = Submissions(lambda: None), SubmittedNotice(SENDER, NOTICE)
+    submissions, submission = Submissions(lambda: None), SubmittedMessage(SENDER, NOTICE)
     assert submissions.submit(submission)
     submissions.step(intake)
     refusal = submission.wait(0)
