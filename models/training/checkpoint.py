@@ -26,7 +26,7 @@ class RunState:
     seed: int
     recipe_sha256: str
     split_sha256: str
-    scored_fold: int
+    scored_fold: int = 0  # a checkpoint that names none is of a run without fold 0
 
 
 def save_checkpoint(
@@ -51,12 +51,6 @@ def save_checkpoint(
     with partial.open("rb") as stream:
         os.fsync(stream.fileno())
     partial.rename(path)
-
-
-def read_state(path: Path) -> RunState:
-    """Only where the run stands."""
-    with safe_open(path, "pt") as stored:
-        return RunState(**json.loads(stored.metadata()["state"]))
 
 
 def load_checkpoint(

@@ -106,8 +106,3 @@ def run_training(
     )
     (out_folder / RUN_NAME).write_text(json.dumps(asdict(run), indent=2) + "\n", encoding="utf-8")
     return run
-
-
-def read_run(folder: Path) -> TrainingRun:
-    """The record of an earlier run."""
-    return TrainingRun(**json.loads((folder / RUN_NAME).read_text(encoding="utf-8")))

@@ -2,13 +2,13 @@
 
 import hashlib
 import io
-import shutil
 import socket
 import subprocess
 import threading
 import time
 
 import pytest
+from installed_tools import tool
 from pipeline_node import make_node
 from pydicom import dcmread
 from pynetdicom import AE, evt
@@ -169,13 +169,10 @@ def test_peer_gets_exactly_the_stored_bytes_over_one_association(results_for, re
 
 
 def test_dcmtk_receives_all_kinds(results_for, tmp_path):
-    storescp = shutil.which("storescp")
-    if storescp is None:
-        pytest.skip("DCMTK's storescp is not installed (apt install dcmtk)")
     port, inbox = free_port(), tmp_path / "inbox"
     inbox.mkdir()
     process = subprocess.Popen(
-        [storescp, "--aetitle", "ARCHIVE", "--output-directory", inbox, "--accept-all", str(port)]
+        [tool("storescp"), "--aetitle", "ARCHIVE", "--output-directory", inbox, "--accept-all", str(port)]
     )
     try:
         peer = PeerSettings(name="archive", ae_title="ARCHIVE", host="127.0.0.1", port=port)

@@ -1,7 +1,6 @@
 """Real senders push to the real listener: what they sent is kept byte for byte, once, and becomes a study."""
 
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from dicom_peer import (
     new_uid,
     store_message,
 )
+from installed_tools import tool
 from listener_process import ListenerProcess, seen, state_of, stored_uids, wait_until
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
@@ -54,18 +54,8 @@ def db(node: ListenerProcess) -> Iterator[Database]:
     opened.close()
 
 
-def dcmtk(tool: str) -> str:
-    path = shutil.which(tool)
-    if path is None:
-        message = f"{tool} is not installed (apt install dcmtk)"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    return path
-
-
 def test_dcmtk_echoes(node: ListenerProcess) -> None:
-    subprocess.run([dcmtk("echoscu"), "-aec", "PREREAD", "127.0.0.1", str(node.port)], check=True)
+    subprocess.run([tool("echoscu"), "-aec", "PREREAD", "127.0.0.1", str(node.port)], check=True)
 
 
 def test_dcmtk_stores_files_of_several_transfer_syntaxes(node: ListenerProcess, db: Database) -> None:
@@ -75,7 +65,7 @@ def test_dcmtk_stores_files_of_several_transfer_syntaxes(node: ListenerProcess, 
             str(dcmread(path).file_meta.TransferSyntaxUID), "-xe"
         )
         address = ["127.0.0.1", str(node.port)]
-        subprocess.run([dcmtk("storescu"), "-aec", "PREREAD", option, *address, str(path)], check=True)
+        subprocess.run([tool("storescu"), "-aec", "PREREAD", option, *address, str(path)], check=True)
     kept = node.kept()
     sent = [dcmread(path) for path in paths]
     for dataset in sent:

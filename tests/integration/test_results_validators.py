@@ -1,7 +1,5 @@
 """Result objects against tools that others wrote: dciodvfy, DCMTK, and readers that did not write them."""
 
-import os
-import shutil
 import subprocess
 from collections.abc import Sequence
 from io import BytesIO
@@ -9,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from installed_tools import tool
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from result_sources import Sources
@@ -34,18 +33,6 @@ BRAIN = {
     "numbers shuffled, no body part": {"shuffle_instance_numbers": True, "body_part": None},
     "no lesion": {"lesions": 0},
 }
-
-
-def tool(name: str) -> str:
-    """The path of a validator; its absence is a failure in CI and a named skip elsewhere."""
-    found = shutil.which(name)
-    if found is None:
-        package = {"dciodvfy": "dicom3tools"}.get(name, "dcmtk")
-        message = f"{name} is not installed (apt install {package})"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    return found
 
 
 def errors_of(one: ResultObject, folder: Path) -> list[str]:

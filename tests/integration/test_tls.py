@@ -1,7 +1,6 @@
 """DICOM over TLS: who shows a trusted certificate is served like all, who does not is refused and shown."""
 
 import os
-import shutil
 import socket
 import ssl
 import subprocess
@@ -22,6 +21,7 @@ from dicom_peer import (
     store_command,
     store_message,
 )
+from installed_tools import tool
 from listener_process import ListenerProcess, wait_until
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
@@ -78,16 +78,6 @@ def db(node: ListenerProcess) -> Iterator[Database]:
     opened.close()
 
 
-def dcmtk(tool: str) -> str:
-    path = shutil.which(tool)
-    if path is None:
-        message = f"{tool} is not installed (apt install dcmtk)"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    return path
-
-
 def dcmtk_as(identity: Identity, authority: Authority, *, calling: str = "SCANNER") -> list[str]:
     return [
         *("-aec", "PREREAD", "-aet", calling),
@@ -104,8 +94,8 @@ def refused(db: Database, words: str) -> RefusedAssociation:
 def test_dcmtk_echoes_and_stores(node: ListenerProcess, authority: Authority, scanner: Identity) -> None:
     path = Path(str(get_testdata_file("CT_small.dcm", download=False)))
     options = [*dcmtk_as(scanner, authority), "127.0.0.1", str(node.tls_port)]
-    subprocess.run([dcmtk("echoscu"), *options], check=True)
-    subprocess.run([dcmtk("storescu"), "-xe", *options, str(path)], check=True)
+    subprocess.run([tool("echoscu"), *options], check=True)
+    subprocess.run([tool("storescu"), "-xe", *options, str(path)], check=True)
     assert len(node.kept()[str(dcmread(path).SOPInstanceUID)]) == 1
 
 

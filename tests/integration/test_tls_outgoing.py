@@ -1,7 +1,5 @@
 """We call peers by TLS: DCMTK's receiver gets results, and who shows another certificate gets nothing."""
 
-import os
-import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -10,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from installed_tools import tool
 from listener_process import free_port, wait_until
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
@@ -35,23 +34,13 @@ def archive(authority: Authority) -> Identity:
     return authority.certify("archive.example")
 
 
-def dcmtk(tool: str) -> str:
-    path = shutil.which(tool)
-    if path is None:
-        message = f"{tool} is not installed (apt install dcmtk)"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    return path
-
-
 @contextmanager
 def storescp(folder: Path, identity: Identity | None, trusted: Authority) -> Iterator[int]:
     """DCMTK's receiver, with TLS or without; its port."""
     port = free_port()
     files = ["+tls", str(identity.private_key), str(identity.certificate)] if identity else []
     trusting = ["+cf", str(trusted.own.certificate)] if identity else []
-    process = subprocess.Popen([dcmtk("storescp"), *files, *trusting, "-od", str(folder), str(port)])
+    process = subprocess.Popen([tool("storescp"), *files, *trusting, "-od", str(folder), str(port)])
 
     def answers() -> bool:
         with socket.socket() as trial:
