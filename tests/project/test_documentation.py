@@ -1,6 +1,8 @@
 """The documentation says what the code does: reference pages are rendered again and compared."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,3 +33,16 @@ def test_every_decision_states_context_choice_price_and_when_to_think_again() ->
         text = page.read_text(encoding="utf-8")
         for word in ("Context", "Choice", "Given up", "Think again"):
             assert word in text, f"{page.name} does not say: {word}"
+
+
+def test_the_systemd_unit_calls_a_command_that_there_is() -> None:
+    unit = (ROOT / "deploy" / "preread.service").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^ExecStart=\S+/preread (.+)$", unit, re.MULTILINE)
+    asked = subprocess.run(
+        [sys.executable, "-m", "preread", *command.split(), "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert asked.returncode == 0, asked.stderr
