@@ -7,8 +7,8 @@ SeriesDescription, SeriesNumber, InstanceNumber.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -52,7 +52,17 @@ _STUDY_ATTRIBUTES = {
 _ONLY_OWN = "Only results that preread made itself came back; there is no image of this study here."
 
 
-def record_batch(db: Database, items: Sequence[ReceivedInstance], mark: Mark | None) -> BatchOutcome:
+def _no_bytes(location: Location) -> str | None:
+    raise ValueError(f"there is no digest of what lies at {location}, and no way to make one")
+
+
+def record_batch(
+    db: Database,
+    items: Sequence[ReceivedInstance],
+    mark: Mark | None,
+    *,
+    digest_of: Callable[[Location], str | None] = _no_bytes,
+) -> BatchOutcome:
     """Record durable instances and how far the log was applied, in one transaction.
 
     A new image for a study that is no longer receiving opens its next revision. Our own results are kept as
@@ -61,10 +71,12 @@ def record_batch(db: Database, items: Sequence[ReceivedInstance], mark: Mark | N
     Parameters
     ----------
     mark : where a replay starts after this batch; it lies behind all of `items`
+    digest_of : SHA-256 of stored bytes, for instances that came again before theirs was made
     """
     kill_points.reached("K6")
+    digest_of = _made_before(db, items, digest_of)
     with db.write() as conn:
-        recording = _Recording(conn, items)
+        recording = _Recording(conn, items, digest_of)
         for item in items:
             recording.add(item)
         recording.write()
@@ -74,6 +86,22 @@ def record_batch(db: Database, items: Sequence[ReceivedInstance], mark: Mark | N
         kill_points.reached("K7")
     kill_points.reached("K8")
     return BatchOutcome(recording.new, recording.repeated, recording.conflicts)
+
+
+def _made_before(
+    db: Database, items: Sequence[ReceivedInstance], digest_of: Callable[[Location], str | None]
+) -> Callable[[Location], str | None]:
+    """`digest_of` that has read what came again already: large objects must not be read with rows locked."""
+    came = {tables.plain(item.sop_uid): item for item in items if not item.sha256}
+    made: dict[Location, str | None] = {}
+    with db.read() as conn:
+        for uids in _chunks(came):
+            for row in conn.execute(sa.select(INSTANCE).where(INSTANCE.c.sop_uid.in_(uids))).mappings():
+                kept, again = rows.location(row), came[row["sop_uid"]].location
+                if kept != again:
+                    made[again] = digest_of(again)
+                    made[kept] = row["sha256"] or digest_of(kept)
+    return lambda location: made[location] if location in made else digest_of(location)
 
 
 @dataclass
@@ -89,9 +117,14 @@ class _OpenSeries:
 class _Recording:
     """One batch on its way into the tables: looks up at the start, decides in order, writes at the end."""
 
-    def __init__(self, conn: sa.Connection, items: Sequence[ReceivedInstance]) -> None:
+    def __init__(
+        self,
+        conn: sa.Connection,
+        items: Sequence[ReceivedInstance],
+        digest_of: Callable[[Location], str | None],
+    ) -> None:
         self.new = self.repeated = self.conflicts = 0
-        self._conn, self._items = conn, items
+        self._conn, self._items, self._digest_of = conn, items, digest_of
         # In the order of their UIDs, so that two recorders of one database never wait for each other.
         uids = sorted({tables.plain(item.study_uid) for item in items})
         first = {tables.plain(item.study_uid): item for item in reversed(items)}
@@ -135,10 +168,21 @@ class _Recording:
         key = (study["id"], sop_uid)
         if key not in self._known:
             self._add_new(study, sop_uid, item)
-        elif self._known[key][0] == item.sha256 or (*key, item.sha256) in self._aside:
-            self._add_repeated(study, item, is_replay=self._known[key][1] == item.location)
+        elif self._known[key][1] == item.location:
+            self.repeated += 1  # the same record once more: a replay
         else:
-            self._add_conflict(study, sop_uid, item)
+            self._add_again(study, sop_uid, item)
+
+    def _add_again(self, study: dict[str, Any], sop_uid: str, item: ReceivedInstance) -> None:
+        """The UID is known from another record: the same bytes, or a conflict."""
+        key = (study["id"], sop_uid)
+        digest, location = self._known[key]
+        # Bytes that are gone equal nothing: what comes is kept, aside.
+        kept, came = digest or self._digest_of(location), item.sha256 or self._digest_of(item.location)
+        if came is not None and (came == kept or (*key, came) in self._aside):
+            self._add_repeated(study, item)
+        else:
+            self._add_conflict(study, sop_uid, replace(item, sha256=came or ""))
 
     def _add_new(self, study: dict[str, Any], sop_uid: str, item: ReceivedInstance) -> None:
         self.new += 1
@@ -235,9 +279,9 @@ class _Recording:
         study.update(now)
         self._changed[study["study_uid"]].update(now)
 
-    def _add_repeated(self, study: dict[str, Any], item: ReceivedInstance, *, is_replay: bool) -> None:
+    def _add_repeated(self, study: dict[str, Any], item: ReceivedInstance) -> None:
         self.repeated += 1
-        if not is_replay and not item.own:
+        if not item.own:
             self._note(
                 study,
                 kind="repeated",

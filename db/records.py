@@ -59,6 +59,7 @@ class ReceivedInstance:
 
     `attributes` holds decoded DICOM keywords as far as present; the keywords used are in `db.intake`.
     `own`: made by preread (an echo). `is_image`: may be a model's input, so it opens a revision when late.
+    `sha256` of the dataset may be empty: then it is made later.
     """
 
     sop_uid: str

@@ -27,7 +27,7 @@ INSTANCE, LINK = 1, 2
 LINKED = struct.Struct("<L4xQQQ")  # run's segment, epoch, dataset bytes, checksum
 CHECKSUM = struct.Struct("<Q")
 META_BYTES_MAX = 1 << 16
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 64 << 10  # stays in the processor's cache while it is summed
 _RESTORE = "Restore the spool folder from a backup, or ask the sender to send the study again."
 
 
@@ -61,33 +61,37 @@ class RecordHeader:
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """One whole record of the log: its meta, where its bytes lie, and where the next record begins."""
+    """One whole record of the log: its meta, where its bytes lie, and where the next record begins.
+
+    `head` is its payload or the beginning of it, as far as it was read already.
+    """
 
     meta: bytes
     location: Location
     end: Mark
     folder: Path
-    inline: memoryview | None
+    head: memoryview
     files: SpoolFiles
 
     @property
     def dataset(self) -> bytes | memoryview:
         """The payload in one piece; `chunks` keeps memory flat for large ones."""
-        if self.inline is not None:
-            return self.inline
+        if len(self.head) == self.location.length:
+            return self.head
         return b"".join(self.chunks())
 
     def chunks(self) -> Iterator[bytes | memoryview]:
-        """The payload in order, at most 1 MiB at a time; its checksum was verified by the replay."""
-        if self.inline is not None:
-            yield self.inline
-            return
-        yield from _chunks(
-            self.files,
-            segment_path(self.folder / self.location.store, self.location.segment),
-            self.location.offset + RECORD.size + len(self.meta),
-            self.location.length,
-        )
+        """The payload in order, in pieces of at most 64 KiB or what was read already."""
+        read = len(self.head)
+        if read:
+            yield self.head
+        if read < self.location.length:
+            yield from _chunks(
+                self.files,
+                segment_path(self.folder / self.location.store, self.location.segment),
+                self.location.offset + RECORD.size + len(self.meta) + read,
+                self.location.length - read,
+            )
 
 
 def _chunks(files: SpoolFiles, path: Path, offset: int, size: int) -> Iterator[bytes]:
@@ -172,14 +176,16 @@ def segments_of(files: SpoolFiles, store_folder: Path) -> dict[int, SegmentHeade
 
 
 @dataclass(frozen=True, slots=True)
-class _Whole:
+class Whole:
+    """A record with all its bytes, whose checksum is right."""
+
     header: RecordHeader
     meta: bytes
     dataset: memoryview
     checksum: int
 
 
-def _read_whole(files: SpoolFiles, fd: int, offset: int, epoch: int, room: int) -> _Whole | None:
+def read_whole(files: SpoolFiles, fd: int, offset: int, epoch: int, room: int) -> Whole | None:
     """The record at `offset` if it is whole and of this epoch; never reads beyond `room` bytes."""
     head = files.read(fd, RECORD.size, offset)
     header = parse_record_header(head)
@@ -193,12 +199,12 @@ def _read_whole(files: SpoolFiles, fd: int, offset: int, epoch: int, room: int) 
     (checksum,) = CHECKSUM.unpack_from(body, len(body) - CHECKSUM.size)
     if checksum_of(head, meta, dataset) != checksum:
         return None
-    return _Whole(header, meta, dataset, checksum)
+    return Whole(header, meta, dataset, checksum)
 
 
 def walk_segment(
     files: SpoolFiles, fd: int, header: SegmentHeader, *, start: int, until: int
-) -> Iterator[tuple[int, _Whole]]:
+) -> Iterator[tuple[int, Whole]]:
     """Whole records from `start`, in order, to the first that is not: (offset, record).
 
     `start` must be `RECORDS_AT` or the end of a record that was whole.
@@ -214,7 +220,7 @@ def walk_segment(
             )
         (previous,) = CHECKSUM.unpack(before)
     while True:
-        whole = _read_whole(files, fd, offset, header.epoch, until - offset)
+        whole = read_whole(files, fd, offset, header.epoch, until - offset)
         if whole is None or whole.header.previous != previous:
             return
         yield offset, whole
@@ -320,9 +326,29 @@ def replay(
                     continue
                 run = read_run(files, store_folder, store, whole.dataset)
                 if run is not None:
-                    yield Replayed(whole.meta, run, end, folder, None, files)
+                    yield Replayed(whole.meta, run, end, folder, memoryview(b""), files)
         finally:
             files.close(fd)
+
+
+def stored_chunks(
+    folder: Path, location: Location, *, files: SpoolFiles | None = None
+) -> Iterator[bytes | memoryview]:
+    """The dataset at `location` in pieces, not verified; raises `BytesMissing` when it is not there any more."""
+    files = files or SpoolFiles()
+    path = segment_path(folder / location.store, location.segment)
+    where = f"{location.store} segment {location.segment} offset {location.offset}"
+    try:
+        fd = files.open(path)
+    except FileNotFoundError:
+        raise BytesMissing("the segment is gone", where=where, remedy=_RESTORE) from None
+    try:
+        header = parse_record_header(files.read(fd, RECORD.size, location.offset))
+    finally:
+        files.close(fd)
+    if header is None or header.epoch != location.epoch or header.dataset_bytes != location.length:
+        raise BytesMissing("the record is not there any more", where=where, remedy=_RESTORE)
+    yield from _chunks(files, path, location.offset + RECORD.size + header.meta_bytes, location.length)
 
 
 def read_record(folder: Path, location: Location, *, files: SpoolFiles | None = None) -> tuple[bytes, bytes]:
@@ -335,7 +361,7 @@ def read_record(folder: Path, location: Location, *, files: SpoolFiles | None = 
         raise BytesMissing("the segment is gone", where=where, remedy=_RESTORE) from None
     try:
         room = RECORD.size + META_BYTES_MAX + location.length + CHECKSUM.size
-        whole = _read_whole(files, fd, location.offset, location.epoch, room)
+        whole = read_whole(files, fd, location.offset, location.epoch, room)
     finally:
         files.close(fd)
     if whole is None or len(whole.dataset) != location.length:

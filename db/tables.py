@@ -168,6 +168,7 @@ INSTANCE = Table(
     # By study, not alone: a UID that turns up in a second study must be visible there, not vanish.
     UniqueConstraint("sop_uid", "study_id"),
     Index("ix_instance_owner", "store", "segment", "epoch"),
+    Index("ix_instance_without_digest", "id", **_only("sha256 = ''")),
 )
 
 CONFLICT = Table(

@@ -8,6 +8,7 @@ import json
 import struct
 import warnings
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from pydicom.charset import convert_encodings, decode_bytes
@@ -60,10 +61,9 @@ def received_instance(
     chunks: Iterable[bytes | memoryview],
     *,
     location: Location,
-    sha256: str,
     uid_root: str | None,
 ) -> ReceivedInstance:
-    """The row's content from a spool record; reads no further than the pixel data."""
+    """The row's content from a spool record, without a digest; reads no further than the pixel data."""
     known = json.loads(meta)
     scan = _walk(known["transfer_syntax"], chunks)
     study_uid = _uid(scan.found, STUDY_INSTANCE_UID)
@@ -79,7 +79,7 @@ def received_instance(
         address=known["address"],
         received_at=float(known["received_at"]),
         location=location,
-        sha256=sha256,
+        sha256="",
         own=_is_own(known, scan, series_uid, uid_root),
         is_image=known["sop_class"] in IMAGE_CLASSES,
         attributes=_attributes(scan.found),
@@ -127,6 +127,7 @@ def _attributes(found: Mapping[int, bytes]) -> dict[str, str]:
     return attributes
 
 
+@lru_cache(maxsize=256)
 def _encodings(value: bytes) -> list[str]:
     names = [name.strip() for name in value.decode("ascii", "replace").split("\\")]
     with warnings.catch_warnings():  # pydicom warns of unknown names and falls back, as we want

@@ -6,7 +6,6 @@ database to the committed end of the log. Why a process: its Python would take t
 otherwise (docs/decisions/0005-spool-and-loop.md).
 """
 
-import hashlib
 import os
 import select
 import sys
@@ -28,16 +27,18 @@ from db.commitments import (
     report_apart,
     resume_commitments,
 )
+from db.digests import stored_digest
 from db.engine import Database, DatabaseUnavailable
 from db.intake import close_study, read_mark, receiving_studies, record_batch, refuse_association
 from db.notices import record_notice
 from db.pauses import longest_pauses
-from db.records import AskedCommitment, Mark, ReceivedInstance, ReceivedNotice, ReceivingStudy
+from db.records import AskedCommitment, Location, Mark, ReceivedInstance, ReceivedNotice, ReceivingStudy
 from db.segments import forget_retired, take_retired
-from db.spool import Replayed, replay
-from db.spool_records import segment_path
+from db.spool_follow import follow
+from db.spool_records import Replayed, segment_path
 from db.starting_early import queue_early_plan
 from listener.attributes import received_instance
+from listener.calm_digests import CalmDigests
 from listener.commitment import asked_commitment, is_commitment
 from listener.completeness import Evidence, Partial, Patience, WaitUntil, Whole, decide
 from listener.evidence import EvidenceCollector
@@ -75,6 +76,7 @@ class Recorder:
         self._evidence = EvidenceCollector(settings, db, self._patience)
         self._fetching = Fetching(settings, db, self._patience)
         self._spool_folder = settings.spool_folder
+        self._digests = CalmDigests(settings.spool_folder, db)
         self._mark: Mark | None = None
         self._is_starting = True
         self._look_at: float | None = 0.0  # when a study may be whole; None: none receives
@@ -127,6 +129,8 @@ class Recorder:
             self._note_tried_reports()
             self._close_whole_studies()
             self._offer_retired()
+            if not self._is_behind() and not self._link.is_stopping:
+                self._digests.step()
         except DatabaseUnavailable as error:
             if not self._trouble_seconds:
                 self._log.warning("database away, instances wait in the spool", reason=str(error))
@@ -160,7 +164,7 @@ class Recorder:
     def _wait_seconds(self) -> float:
         if self._trouble_seconds:
             return self._trouble_seconds
-        if self._may_judge and self._mark is not None:
+        if self._mark is not None and (self._may_judge or self._digests.may_be_wanted):
             return 0.0
         until_look = RETIRED_SECONDS if self._look_at is None else self._look_at - time.time()
         return min(max(0.0, until_look), RETIRED_SECONDS)
@@ -200,7 +204,7 @@ class Recorder:
         notices: list[ReceivedNotice] = []
         asked: list[tuple[AskedCommitment, Mark]] = []
         size, end = 0, committed
-        for item in replay(self._spool_folder, STORE, self._mark, until=committed):
+        for item in follow(self._spool_folder, STORE, self._mark, until=committed):
             kill_points.reached("K15")
             if is_commitment(item.meta):
                 asked.append((asked_commitment(item.meta, b"".join(item.chunks())), item.end))
@@ -222,16 +226,8 @@ class Recorder:
         self._mark = end
 
     def _received(self, item: Replayed) -> ReceivedInstance:
-        digest = hashlib.sha256()
-        for chunk in item.chunks():
-            digest.update(chunk)
-        return received_instance(
-            item.meta,
-            item.chunks(),
-            location=item.location,
-            sha256=digest.hexdigest(),
-            uid_root=self._settings.node.uid_root,
-        )
+        uid_root = self._settings.node.uid_root
+        return received_instance(item.meta, item.chunks(), location=item.location, uid_root=uid_root)
 
     def _notice(self, item: Replayed) -> ReceivedNotice:
         payload = b"".join(item.chunks())
@@ -256,7 +252,7 @@ class Recorder:
 
     def _record(self, batch: Sequence[ReceivedInstance], end: Mark) -> None:
         try:
-            outcome = record_batch(self._db, batch, end)
+            outcome = record_batch(self._db, batch, end, digest_of=self._digest_of)
         except DatabaseUnavailable:
             raise
         except Exception:  # noqa: BLE001 one instance that no table can hold must not keep all others out
@@ -265,16 +261,21 @@ class Recorder:
                 self._record_alone(item)
             record_batch(self._db, (), end)
             return
+        finally:
+            self._digests.may_be_wanted = True
         self._log.info("recorded", new=outcome.new, repeated=outcome.repeated, conflicts=outcome.conflicts)
 
     def _record_alone(self, item: ReceivedInstance) -> None:
         try:
-            record_batch(self._db, (item,), None)
+            record_batch(self._db, (item,), None, digest_of=self._digest_of)
         except DatabaseUnavailable:
             raise
         except Exception:  # noqa: BLE001 its attributes are what can be wrong; its UIDs were checked
             self._log.exception("instance recorded without its attributes", sop_uid=item.sop_uid)
-            record_batch(self._db, (replace(item, attributes={}),), None)
+            record_batch(self._db, (replace(item, attributes={}),), None, digest_of=self._digest_of)
+
+    def _digest_of(self, location: Location) -> str | None:
+        return stored_digest(self._spool_folder, location)
 
     def _close_whole_studies(self) -> None:
         now = time.time()

@@ -8,8 +8,9 @@ import random
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from strict_sender import StrictSender
 
 from db.engine import Database
 from db.instances import ByteStore, conflicts_of, instance_by_uid, instances_of
+from db.records import InstanceRecord
 from db.worklist import studies
 
 SENDERS = 8
@@ -91,13 +93,19 @@ def recorded(db: Database) -> int:
     return sum(row.study.instances for row in studies(db, limit=SENDERS))
 
 
+def summed_rows(look: Callable[[], list[InstanceRecord]]) -> list[InstanceRecord]:
+    """What is found, once it is there and every row has its digest."""
+    wait_until(lambda: (rows := look()) and all(row.sha256 for row in rows), seconds=ROW_SECONDS, what="digests")
+    return look()
+
+
 def check(node: ListenerProcess, db: Database, sent: dict[str, dict[str, str]]) -> None:
     """Every row leads to the bytes that were sent under its UID, and there is one for each."""
     store = ByteStore(node.state_folder / "spool")
     views = {row.study.study_uid: row.study for row in studies(db, limit=2 * SENDERS)}
     assert views.keys() == sent.keys()
     for study_uid, digests in sent.items():
-        found = instances_of(db, views[study_uid].id)
+        found = summed_rows(partial(instances_of, db, views[study_uid].id))
         assert len(found) == len(digests)
         assert {item.sop_uid: item.sha256 for item in found} == digests
         assert not conflicts_of(db, views[study_uid].id)
@@ -121,7 +129,7 @@ def test_large_instance_streams_to_its_file_byte_for_byte_and_memory_stays_flat(
             StrictSender(peer).store(uid, summed(generated(uid, size), digest))
             seconds = time.monotonic() - began
             assert peer.echo() == 0
-        (row,) = wait_until(lambda: instance_by_uid(db, uid), seconds=ROW_SECONDS, what="the row")
+        (row,) = summed_rows(partial(instance_by_uid, db, uid))
         assert row.sha256 == digest.hexdigest()
         peak = node.peak_memory_mib()
         print(f"{row.location.length} bytes in {seconds:.1f} s; MiB at the start {before}, at most {peak}")

@@ -25,6 +25,7 @@ from simulated_disk import SimulatedDisk, SimulatedFiles, Stopped
 from config.errors import PrereadError
 from db.records import Location, Mark
 from db.spool import SpoolFailed, SpoolWriter, read_record, replay
+from db.spool_follow import follow
 from db.spool_records import RUN, segment_path, segments_of
 from db.spool_segments import SegmentSupply
 from listener.intake import Announced
@@ -245,7 +246,7 @@ class History:
             return
         end = writer.committed
         for number, item in enumerate(
-            replay(FOLDER, STORE, self._mark, until=writer.committed, files=self._files), 1
+            follow(FOLDER, STORE, self._mark, until=writer.committed, files=self._files), 1
         ):
             uid = self._check_found(item.meta, bytes(item.dataset), item.location)
             self._recorded.add(uid)

@@ -39,7 +39,6 @@ def received(
         meta(uid, sop_class=sop_class, syntax=syntax),
         [dataset[:50], dataset[50:]],
         location=LOCATION,
-        sha256="ab",
         uid_root=None,
     )
 
@@ -48,7 +47,7 @@ def test_identity_and_attributes_are_read_from_the_dataset() -> None:
     found = received(ct_dataset("1.2.3", study="1.2.4", series="1.2.5"))
     assert (found.sop_uid, found.study_uid, found.series_uid) == ("1.2.3", "1.2.4", "1.2.5")
     assert (found.calling_ae, found.called_ae, found.address) == ("PACS", "PREREAD", "10.0.0.1")
-    assert (found.received_at, found.location, found.sha256) == (1234.5, LOCATION, "ab")
+    assert (found.received_at, found.location, found.sha256) == (1234.5, LOCATION, "")
     assert found.attributes == {
         "Modality": "CT",
         "PatientName": "Doe^Jane",
