@@ -1,7 +1,7 @@
 """SHA-256 of stored datasets, made in calm moments: summing an image costs as much as receiving it.
 
-A row begins without one (empty text). It is needed earlier only when an instance is sent again; then it is made
-from the bytes in the spool.
+A row begins without one (empty text). It is needed earlier only when an instance is sent again; then it is
+made from the bytes in the spool.
 """
 
 import hashlib
@@ -45,6 +45,8 @@ def keep_digests(db: Database, digests: Mapping[int, str]) -> None:
     """Write digests by the id of the instance; what was removed since is passed over."""
     if not digests:
         return
-    statement = sa.update(INSTANCE).where(INSTANCE.c.id == sa.bindparam("row")).values(sha256=sa.bindparam("made"))
+    statement = (
+        sa.update(INSTANCE).where(INSTANCE.c.id == sa.bindparam("row")).values(sha256=sa.bindparam("made"))
+    )
     with db.write() as conn:
         conn.execute(statement, [{"row": row, "made": digest} for row, digest in digests.items()])

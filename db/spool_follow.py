@@ -1,7 +1,7 @@
 """Reading the log just behind its live writer: headers and heads of datasets, not their bytes.
 
-A replay sums every byte again, which for images costs more than receiving them. Behind a writer that lives that
-is not needed: what it committed it wrote or verified itself when it started. So a record is taken as whole
+A replay sums every byte again, which for images costs more than receiving them. Behind a writer that lives
+that is not needed: what it committed it wrote, or verified when it started. So a record is taken as whole
 
 - in the segment of the committed mark, when it ends before the mark;
 - in an older segment, when the next record of the chain follows it, since a writer goes on only behind a
@@ -103,9 +103,7 @@ def _segments(
         yield header.number, header.epoch, start
 
 
-def _walk(
-    files: SpoolFiles, fd: int, segment: SegmentHeader, start: int, until: Mark
-) -> Iterator[_Record]:
+def _walk(files: SpoolFiles, fd: int, segment: SegmentHeader, start: int, until: Mark) -> Iterator[_Record]:
     is_committed = segment.epoch == until.epoch
     size = until.offset if is_committed else files.size(fd)
     record = _look(files, fd, segment, start, size)
@@ -161,6 +159,10 @@ def _run(files: SpoolFiles, store_folder: Path, store: str, link: memoryview) ->
         if header.epoch != epoch or header.dataset_bytes != dataset_bytes:
             return None
         stored = files.read(fd, CHECKSUM.size, RECORDS_AT + header.total - CHECKSUM.size)
-        return Location(store, number, epoch, RECORDS_AT, dataset_bytes) if stored == CHECKSUM.pack(expected) else None
+        return (
+            Location(store, number, epoch, RECORDS_AT, dataset_bytes)
+            if stored == CHECKSUM.pack(expected)
+            else None
+        )
     finally:
         files.close(fd)

@@ -334,7 +334,7 @@ def replay(
 def stored_chunks(
     folder: Path, location: Location, *, files: SpoolFiles | None = None
 ) -> Iterator[bytes | memoryview]:
-    """The dataset at `location` in pieces, not verified; raises `BytesMissing` when it is not there any more."""
+    """The dataset at `location` in pieces, not verified; raises `BytesMissing` when it is not there."""
     files = files or SpoolFiles()
     path = segment_path(folder / location.store, location.segment)
     where = f"{location.store} segment {location.segment} offset {location.offset}"

@@ -29,7 +29,14 @@ from db.commitments import (
 )
 from db.digests import stored_digest
 from db.engine import Database, DatabaseUnavailable
-from db.intake import close_study, read_mark, receiving_studies, record_batch, refuse_association
+from db.intake import (
+    close_study,
+    read_mark,
+    receiving_studies,
+    record_batch,
+    refuse_association,
+    rehearse_batch,
+)
 from db.notices import record_notice
 from db.pauses import longest_pauses
 from db.records import AskedCommitment, Location, Mark, ReceivedInstance, ReceivedNotice, ReceivingStudy
@@ -153,6 +160,7 @@ class Recorder:
                 where=str(self._spool_folder),
                 remedy="Put the spool folder of this database back, or start with a new database.",
             )
+        rehearse_batch(self._db)
         resume_commitments(self._db)
         self._reports.start()
         self._is_starting = False

@@ -37,7 +37,11 @@ def test_rows_without_a_digest_are_found_in_order_and_get_theirs(db, received, l
     keep_digests(db, {first: items[0].sha256, 999_999: "of a row that is gone"})
     assert without_digest(db, after_id=0, limit=10) == waiting[1:]
     kept = {row.sop_uid: row.sha256 for row in instances.instances_of(db, life.study().id)}
-    assert kept == {items[0].sop_uid: items[0].sha256, items[1].sop_uid: items[1].sha256, items[2].sop_uid: ""}
+    assert kept == {
+        items[0].sop_uid: items[0].sha256,
+        items[1].sop_uid: items[1].sha256,
+        items[2].sop_uid: "",
+    }
 
 
 @pytest.mark.parametrize("in_one_batch", [True, False])
@@ -57,7 +61,10 @@ def test_instance_that_comes_again_is_judged_by_its_bytes(
     assert sum(o.conflicts for o in outcomes) == 1
     assert sum(o.repeated for o in outcomes) == 2
     (conflict,) = instances.conflicts_of(db, life.study().id)
-    assert (conflict.location, conflict.sha256) == (other.location, hashlib.sha256(b"other bytes").hexdigest())
+    assert (conflict.location, conflict.sha256) == (
+        other.location,
+        hashlib.sha256(b"other bytes").hexdigest(),
+    )
 
 
 def test_replay_of_the_same_records_reads_no_bytes(db, received) -> None:

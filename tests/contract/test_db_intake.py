@@ -44,6 +44,14 @@ def test_first_images_make_a_receiving_study_with_its_attributes(db, received, l
     assert stored[0].instance_number == 7
 
 
+def test_rehearsal_leaves_nothing(db, received, life) -> None:
+    intake.rehearse_batch(db)
+    assert study_view(db, "2.25.3") is None
+    assert instances.instance_by_uid(db, "2.25.1") == []
+    assert intake.read_mark(db, "rehearsal") is None
+    assert intake.record_batch(db, [received()], None) == BatchOutcome(1, 0, 0)
+
+
 def test_replaying_a_batch_changes_nothing(db, received, life) -> None:
     items = [received(), received(), received(study="1.2.2")]
     items.append(replace(received(sop=items[0].sop_uid, content="other bytes")))

@@ -95,7 +95,9 @@ def recorded(db: Database) -> int:
 
 def summed_rows(look: Callable[[], list[InstanceRecord]]) -> list[InstanceRecord]:
     """What is found, once it is there and every row has its digest."""
-    wait_until(lambda: (rows := look()) and all(row.sha256 for row in rows), seconds=ROW_SECONDS, what="digests")
+    wait_until(
+        lambda: (rows := look()) and all(row.sha256 for row in rows), seconds=ROW_SECONDS, what="digests"
+    )
     return look()
 
 

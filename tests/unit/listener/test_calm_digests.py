@@ -82,7 +82,7 @@ def test_one_step_reads_no_more_than_its_share(
 def test_bytes_that_are_gone_keep_nobody_else_from_a_digest(
     tmp_path: Path, db: Database, stored: dict[str, str]
 ) -> None:
-    gone = list(stored)[0]
+    gone = next(iter(stored))
     location = instance_by_uid(db, gone)[0].location
     with segment_path(tmp_path / STORE, location.segment).open("r+b") as file:
         file.seek(location.offset)
