@@ -42,6 +42,7 @@ that a helper thread prepared (zero-written, synced, its folder synced: K9) and 
 records become durable with the same group commit.
 """
 
+import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -55,6 +56,7 @@ from xxhash import xxh3_64
 from config import kill_points
 from config.errors import PrereadError
 from db.records import Location, Mark
+from db.spool_commit import GroupCommit
 from db.spool_files import (
     Bytes,
     SpoolDamaged,
@@ -74,7 +76,6 @@ from db.spool_records import (
     RECORD_MAGIC,
     RECORDS_AT,
     RUN,
-    SETTLED_AT,
     BytesMissing,
     Replayed,
     SegmentHeader,
@@ -85,7 +86,7 @@ from db.spool_records import (
     walk_segment,
 )
 from db.spool_recovery import recover
-from db.spool_run import SETTLED, OpenSegment, Run
+from db.spool_run import OpenSegment, Run
 from db.spool_segments import SegmentSupply
 
 __all__ = [
@@ -154,11 +155,17 @@ class SpoolWriter:
         self._rolled: list[OpenSegment] = []
         self._linked: list[OpenSegment] = []
         self._is_dirty = False
+        self._under_way: GroupCommit | None = None
         with ExitStack() as opened, self._typed_errors():
             self.files.make_folder(self._folder)
             opened.callback(self.files.close, self.files.lock(self._folder / "lock"))
+            self._background = self.files.background() if durable else None
+            if self._background is not None:
+                opened.callback(self._background.close)
             found = recover(self.files, folder, store)
-            self._epoch = max((header.epoch for header in found.values() if header), default=0)
+            # Segments of later epochs are this writer's own.
+            self.live_since = max((header.epoch for header in found.values() if header), default=0)
+            self._epoch = self.live_since
             numbers = count(max(found, default=0) + 1)
             self._numbers = numbers
             self._supply = supply(
@@ -235,19 +242,76 @@ class SpoolWriter:
         """
         if self._failure:
             raise self._failure
+        while self._under_way is not None:
+            assert self._background is not None
+            self._take_ended(self._background.wait())
         if not self._is_dirty:
             return
-        kill_points.reached("K3")
-        try:
+        commit = self._next_commit()
+        with self._sync_errors():
             if self._durable:
-                for at in (*self._linked, *self._rolled):
-                    self.files.sync(at.fd)
-                if self._current is not None:
-                    self.files.sync(self._current.fd)
-            for at in self._linked:
-                self.files.write(at.fd, [SETTLED], SETTLED_AT)
-            for at in (*self._linked, *self._rolled):
-                self.files.close(at.fd)
+                for fd in commit.fds:
+                    self.files.sync(fd)
+            commit.settle(self.files)
+        self.committed = commit.end
+
+    @property
+    def commit_bell(self) -> int | None:
+        """Readable when a commit that was begun may have ended; None where commits always wait."""
+        return self._background.bell if self._background else None
+
+    def begin_commit(self) -> bool:
+        """Begin what `commit` does beside other work; False: nothing is under way, all of it is durable.
+
+        What is appended meanwhile belongs to the next commit. One at a time; raises as `commit`.
+        """
+        assert self._under_way is None, "a commit is under way"
+        if self._background is None or not self._is_dirty or not self._durable:
+            self.commit()
+            return False
+        if self._failure:
+            raise self._failure
+        commit = self._next_commit()
+        with self._sync_errors():
+            for fd in commit.fds:
+                if self._background.begin(fd):
+                    commit.under_way += 1
+                else:
+                    self.files.sync(fd)
+        self._under_way = commit
+        self._take_ended([])
+        return self._under_way is not None
+
+    def finish_commit(self) -> bool:
+        """Whether the commit that was begun has ended; `committed` is moved by that. Raises as `commit`."""
+        if self._failure:
+            raise self._failure
+        if self._under_way is not None and self._background is not None:
+            self._take_ended(self._background.ended())
+        return self._under_way is None
+
+    def _next_commit(self) -> GroupCommit:
+        kill_points.reached("K3")
+        commit = GroupCommit(self._linked, self._rolled, self._current, self._end())
+        self._linked, self._rolled, self._is_dirty = [], [], False
+        return commit
+
+    def _take_ended(self, errors: Sequence[int]) -> None:
+        commit = self._under_way
+        assert commit is not None
+        with self._sync_errors():
+            for error in errors:
+                commit.under_way -= 1
+                if error:
+                    raise OSError(error, os.strerror(error))
+            if commit.under_way == 0:
+                commit.settle(self.files)
+                self._under_way, self.committed = None, commit.end
+
+    @contextmanager
+    def _sync_errors(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             self._failure = SpoolFailed(
                 f"a sync failed ({error.strerror})",
@@ -255,8 +319,6 @@ class SpoolWriter:
                 remedy="Check the disk and the kernel's log, then start again.",
             )
             raise self._failure from error
-        self._linked, self._rolled, self._is_dirty = [], [], False
-        self.committed = self._end()
 
     def check_reserve(self) -> None:
         """Raise `SpoolFull` below the reserve and `SpoolFailed` after a failure."""

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from config.errors import PrereadError
+from db.background_sync import BackgroundSync
 
 Bytes = bytes | bytearray | memoryview
 
@@ -121,6 +122,10 @@ class SpoolFiles:
     def sync(self, fd: int) -> None:
         """Make the bytes of a file durable."""
         os.fdatasync(fd)
+
+    def background(self) -> BackgroundSync | None:
+        """A way to sync beside other work, where there is one."""
+        return BackgroundSync.open()
 
     def start_writing_back(self, fd: int, offset: int, size: int) -> None:
         """Hint that these bytes are not needed soon: the kernel writes them and frees the clean pages."""

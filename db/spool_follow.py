@@ -1,11 +1,9 @@
 """Reading the log just behind its live writer: headers and heads of datasets, not their bytes.
 
 A replay sums every byte again, which for images costs more than receiving them. Behind a writer that lives
-that is not needed: what it committed it wrote, or verified when it started. So a record is taken as whole
-
-- in the segment of the committed mark, when it ends before the mark;
-- in an older segment, when the next record of the chain follows it, since a writer goes on only behind a
-  record it verified; the last one of a segment is summed, because a crash may have torn it.
+that is not needed of what it committed itself: of segments it began, and of the one with the committed mark,
+up to the mark. In segments of former lives a crash may have torn a record and left whole ones behind it, so
+those are summed.
 """
 
 from collections.abc import Iterator
@@ -28,10 +26,12 @@ from db.spool_records import (
     SegmentHeader,
     parse_record_header,
     parse_segment_header,
-    read_whole,
+    read_run,
     segment_path,
     segments_of,
+    walk_segment,
 )
+from db.spool_run import is_settled
 
 HEAD_BYTES = 16 << 10  # holds what most datasets have before their pixels, and all of a small one
 
@@ -44,14 +44,15 @@ class _Record(NamedTuple):
     meta: bytes
     head: memoryview
 
-    @property
-    def end(self) -> int:
-        """Where the next record begins."""
-        return self.offset + self.header.total
-
 
 def follow(
-    folder: Path, store: str, mark: Mark | None, *, until: Mark, files: SpoolFiles | None = None
+    folder: Path,
+    store: str,
+    mark: Mark | None,
+    *,
+    until: Mark,
+    live_since: int,
+    files: SpoolFiles | None = None,
 ) -> Iterator[Replayed]:
     """Records of a store's log between two marks, in the order they were committed.
 
@@ -61,6 +62,7 @@ def follow(
     ----------
     mark : the end of a record, or None for the beginning of the log
     until : the committed mark of the writer that lives
+    live_since : the last epoch before that writer's (`SpoolWriter.live_since`)
     """
     files = files or SpoolFiles()
     store_folder = folder / store
@@ -73,8 +75,9 @@ def follow(
             segment = parse_segment_header(files.read(fd, SEGMENT_BYTES, 0), number)
             if segment is None or segment.epoch != epoch:
                 continue
-            for record in _walk(files, fd, segment, start, until):
-                end = Mark(store, number, epoch, record.end)
+            is_live = epoch > live_since or epoch == until.epoch
+            for record in (_walk if is_live else _walk_and_sum)(files, fd, segment, start, until):
+                end = Mark(store, number, epoch, record.offset + record.header.total)
                 if record.header.kind == INSTANCE:
                     location = Location(store, number, epoch, record.offset, record.header.dataset_bytes)
                     yield Replayed(record.meta, location, end, folder, record.head, files)
@@ -104,17 +107,19 @@ def _segments(
 
 
 def _walk(files: SpoolFiles, fd: int, segment: SegmentHeader, start: int, until: Mark) -> Iterator[_Record]:
-    is_committed = segment.epoch == until.epoch
-    size = until.offset if is_committed else files.size(fd)
+    size = until.offset if segment.epoch == until.epoch else files.size(fd)
     record = _look(files, fd, segment, start, size)
     while record is not None:
-        following = _look(files, fd, segment, record.end, size)
-        if following is None and not is_committed:
-            room = size - record.offset
-            if read_whole(files, fd, record.offset, segment.epoch, room) is None:
-                return
         yield record
-        record = following
+        record = _look(files, fd, segment, record.offset + record.header.total, size)
+
+
+def _walk_and_sum(
+    files: SpoolFiles, fd: int, segment: SegmentHeader, start: int, until: Mark
+) -> Iterator[_Record]:
+    del until  # it lies in a later segment
+    for offset, whole in walk_segment(files, fd, segment, start=start, until=files.size(fd)):
+        yield _Record(offset, whole.header, whole.meta, whole.dataset)
 
 
 def _look(files: SpoolFiles, fd: int, segment: SegmentHeader, offset: int, until: int) -> _Record | None:
@@ -143,10 +148,14 @@ def _look(files: SpoolFiles, fd: int, segment: SegmentHeader, offset: int, until
 
 
 def _run(files: SpoolFiles, store_folder: Path, store: str, link: memoryview) -> Location | None:
-    """Where the run lies that a committed link names; None when it was retired since."""
+    """Where the run lies that a link names; None when it was retired since, or torn before it was committed.
+
+    A link may be whole and its run torn, or another one of the same epoch: then it was never acknowledged. A
+    run that is settled is durable and whole; any other is summed.
+    """
     if len(link) != LINKED.size:
         return None
-    number, epoch, dataset_bytes, expected = LINKED.unpack(link)
+    number, epoch, dataset_bytes, checksum = LINKED.unpack(link)
     try:
         fd = files.open(segment_path(store_folder, number))
     except FileNotFoundError:
@@ -159,10 +168,11 @@ def _run(files: SpoolFiles, store_folder: Path, store: str, link: memoryview) ->
         if header.epoch != epoch or header.dataset_bytes != dataset_bytes:
             return None
         stored = files.read(fd, CHECKSUM.size, RECORDS_AT + header.total - CHECKSUM.size)
-        return (
-            Location(store, number, epoch, RECORDS_AT, dataset_bytes)
-            if stored == CHECKSUM.pack(expected)
-            else None
-        )
+        if stored != CHECKSUM.pack(checksum):
+            return None
+        settled = is_settled(files, fd)
     finally:
         files.close(fd)
+    if settled:
+        return Location(store, number, epoch, RECORDS_AT, dataset_bytes)
+    return read_run(files, store_folder, store, link)

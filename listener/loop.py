@@ -1,7 +1,8 @@
 """One epoll loop for all plain associations: accept, deadlines, caps, one commit per turn, then the answers.
 
 A turn reads each readable peer once, commits the spool once for all instances that became complete (group
-commit) and only then sends (law 1). Nothing here waits for a peer, a database or a thread.
+commit, beside the next turns where that pays) and only then sends (law 1). Nothing here waits for a peer, a
+database or a thread.
 """
 
 import errno
@@ -13,11 +14,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from config import guards_off, kill_points
+from config import guards_off
 from config.logs import logger
 from db.records import Mark
 from db.spool import SpoolFailed
 from listener.admission import OUT_OF_RESOURCES, Refusal, plain_address, remedy_of
+from listener.commits import Commits, MeasuredPace, Pace
 from listener.connection import Connection, Stage
 from listener.guard import Census, Limits, Shortage
 from listener.half_made import HalfMade
@@ -81,6 +83,7 @@ class Loop:
     adopt : takes a socket whose proposal is unusual, untouched; False when it has no place for it
     report : told of what was refused; must not wait
     publish : told the spool's committed mark after each commit; must not wait
+    pace : decides which commits run beside receiving
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class Loop:
         report: Callable[[Refused], None],
         publish: Callable[[Mark], None],
         secure: SecurePort | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self._intake, self._negotiator = intake, negotiator
         self._listening: dict[int, tuple[socket.socket, ServedCertificate | None]] = {}
@@ -105,6 +109,9 @@ class Loop:
         self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.submissions = Submissions(self.wake)
         self._watched: dict[int, Callable[[], None]] = {self._wakeup: self._woken}
+        self._commits = Commits(intake.spool, self.submissions, pace or MeasuredPace())
+        self._muted: set[Connection] = set()  # spoke while they wait for a commit
+        self._lively: dict[Connection, float] = {}  # who sent something since the last sweep but one
         self._connections: dict[int, Connection] = {}
         self._half_made = HalfMade(limits.per_address_per_second)
         self._census = Census(intake.admission.ae_titles)
@@ -121,6 +128,8 @@ class Loop:
             self._poll.register(sock, select.EPOLLIN)
             self._listening[sock.fileno()] = sock, served
         self._poll.register(self._wakeup, select.EPOLLIN)
+        if intake.spool.commit_bell is not None:  # it ends a wait, and each turn looks for ended commits
+            self._poll.register(intake.spool.commit_bell, select.EPOLLIN)
 
     def wake(self) -> None:
         """End the present wait; from any thread or a signal handler."""
@@ -205,6 +214,9 @@ class Loop:
                 return
             if event & _GONE or self._half_made.is_held(connection):
                 self._close(connection)
+            elif self._commits.holds(connection):
+                self._poll.modify(connection.sock, 0)
+                self._muted.add(connection)
             elif connection.stage is Stage.REQUESTING:
                 begin = self._request if connection.is_private else self._shake_hands
                 self._guarded(connection, now, lambda c: begin(c, event, now))
@@ -252,11 +264,14 @@ class Loop:
 
     def _look_again(self, connection: Connection) -> None:
         """Have what was decrypted read in the next turn: the network does not tell of it again."""
-        waits = connection.is_paused or connection in self._waiting_to_write
+        waits = (
+            connection.is_paused or connection in self._waiting_to_write or self._commits.holds(connection)
+        )
         if connection.has_unread and connection.stage is Stage.SERVING and not waits:
             self._unread[connection] = None
 
     def _receive(self, connection: Connection, now: float) -> None:
+        self._lively[connection] = now
         quick = connection.acknowledges_at_once
         if not connection.receive(self._intake, now):
             self._close(connection)
@@ -430,16 +445,21 @@ class Loop:
             self._close(connection)
 
     def _commit(self) -> None:
-        waits = self.submissions.await_commit or any(c.awaits_commit for c in self._ready)
-        self._intake.spool.commit()
-        if waits:
-            kill_points.reached("K4")
+        """Let answers that wait for a commit wait, and those go that no longer do."""
+        self._commits.add([connection for connection in self._ready if connection.awaits_commit])
+        freed = self._commits.step(len(self._lively))
         self._publish(self._intake.spool.committed)
-        self.submissions.committed()
+        for connection in freed:
+            self._ready[connection] = None
+            if connection in self._muted:
+                self._muted.discard(connection)
+                self._poll.modify(connection.sock, _READ)
+            self._look_again(connection)
 
     def _deny_all(self) -> None:
         """The disk failed: nothing that waits may be acknowledged; every peer that waits is told."""
         now = time.monotonic()
+        self._commits.clear()
         for connection in list(self._connections.values()):
             if connection.has_output:
                 connection.deny()
@@ -450,7 +470,7 @@ class Loop:
     def _flush_ready(self, now: float) -> None:
         ready, self._ready = self._ready, {}
         for connection in ready:
-            if connection.sock.fileno() < 0:
+            if connection.sock.fileno() < 0 or self._commits.holds(connection):
                 continue
             try:
                 done = connection.flush(now)
@@ -474,6 +494,7 @@ class Loop:
     def _sweep(self, now: float) -> None:
         self._told = 0
         self._half_made.forget(now)
+        self._lively = {one: at for one, at in self._lively.items() if now - at < SWEEP_SECONDS}
         for connection in list(self._connections.values()):
             late = connection.pace.overdue(now, self._limits)
             if late is not None:
@@ -501,6 +522,9 @@ class Loop:
         self._paused.pop(connection, None)
         self._unread.pop(connection, None)
         self._waiting_to_write.discard(connection)
+        self._commits.forget(connection)
+        self._muted.discard(connection)
+        self._lively.pop(connection, None)
         if connection.pace.is_established:
             self._census.left(connection.address, connection.sender.calling_ae)
         else:

@@ -212,7 +212,8 @@ class Recorder:
         notices: list[ReceivedNotice] = []
         asked: list[tuple[AskedCommitment, Mark]] = []
         size, end = 0, committed
-        for item in follow(self._spool_folder, STORE, self._mark, until=committed):
+        live_since = self._link.live_since
+        for item in follow(self._spool_folder, STORE, self._mark, until=committed, live_since=live_since):
             kill_points.reached("K15")
             if is_commitment(item.meta):
                 asked.append((asked_commitment(item.meta, b"".join(item.chunks())), item.end))

@@ -25,15 +25,19 @@ MESSAGE_BYTES_MAX = 60_000
 MESSAGES_MAX = 200  # taken at a time
 RETIRED_MAX = 1000  # per message; the rest comes with the next one
 
-_MARK = struct.Struct("<QQQ")
+_MARK = struct.Struct("<QQQQ")  # segment, epoch and offset of the mark; the last epoch before the writer's
 _SUM = struct.Struct("<Q")
 _STOP = {"stop": True}
 
 
 class ReceiverEnd:
-    """The receiver's end; everything returns at once."""
+    """The receiver's end; everything returns at once.
+
+    `live_since` is the last epoch of the log before this process (`SpoolWriter.live_since`).
+    """
 
     def __init__(self) -> None:
+        self.live_since = 0
         self.socket, self._other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.socket.setblocking(False)
         self._memory_fd = os.memfd_create("preread-mark")
@@ -54,7 +58,7 @@ class ReceiverEnd:
         if mark == self._published:
             return
         self._published = mark
-        body = _MARK.pack(mark.segment, mark.epoch, mark.offset)
+        body = _MARK.pack(mark.segment, mark.epoch, mark.offset, self.live_since)
         # The sum tells a reader that looks in the middle of this write to look again.
         self._memory[: _MARK.size + _SUM.size] = body + _SUM.pack(xxh3_64_intdigest(body))
         with suppress(BlockingIOError):
@@ -109,6 +113,7 @@ class RecorderEnd:
         os.close(memory_fd)  # the mapping stays
         self.bell = bell_fd
         self.is_stopping = False
+        self.live_since = 0  # as last told; see `ReceiverEnd`
         self._tried_reports: list[tuple[str, bool]] = []
 
     def committed(self) -> Mark | None:
@@ -119,7 +124,7 @@ class RecorderEnd:
             if not any(raw):
                 return None
             if _SUM.unpack_from(raw, _MARK.size)[0] == xxh3_64_intdigest(body):
-                segment, epoch, offset = _MARK.unpack(body)
+                segment, epoch, offset, self.live_since = _MARK.unpack(body)
                 return Mark(STORE, segment, epoch, offset)
 
     def answer_bell(self) -> None:

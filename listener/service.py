@@ -109,6 +109,7 @@ def _serve(
     unusual.serve_with(loop, tried_report=link.tried_report)
     link.take_judged = unusual.report_judged
     loop.watch(link.socket.fileno(), link.receive)
+    link.live_since = spool.live_since
     link.publish(spool.committed)
     recorder = ChildProcess("recorder", "listener.recorder", settings, link.inherited)
     stopping = threading.Event()

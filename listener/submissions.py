@@ -105,7 +105,8 @@ class Submissions:
         self._lock = threading.Lock()
         self._closed = False
         self._current: tuple[Submission, Iterator[int]] | None = None
-        self._taken: list[Submission] = []
+        self._taken: list[Submission] = []  # wait for the next commit
+        self._sealed: list[Submission] = []  # wait for the commit that was begun
 
     def submit(self, submission: Submission) -> bool:
         """Queue something; False when too many wait or the loop ended."""
@@ -143,10 +144,15 @@ class Submissions:
             else:
                 taken_bytes += step_bytes
 
+    def seal(self) -> None:
+        """A commit is begun, which covers what was taken in so far. For the loop."""
+        self._sealed += self._taken
+        self._taken = []
+
     def committed(self) -> None:
-        """What was taken in is durable: answer it. For the loop."""
-        taken, self._taken = self._taken, []
-        for submission in taken:
+        """What was sealed is durable: answer it. For the loop."""
+        sealed, self._sealed = self._sealed, []
+        for submission in sealed:
             submission.answer(submission.refusal)
 
     def close(self, refusal: Refusal) -> None:
@@ -154,7 +160,7 @@ class Submissions:
         with self._lock:
             self._closed = True
             current = [self._current[0]] if self._current else []
-            left = [*self._taken, *current, *self._waiting]
+            left = [*self._sealed, *self._taken, *current, *self._waiting]
             self._waiting.clear()
         for submission in left:
             submission.answer(refusal)

@@ -12,6 +12,7 @@ from dicom_peer import CT, EXPLICIT, associate_request, comment_of, status_of, s
 from config.settings import Settings
 from db.spool import SpoolWriter
 from listener.admission import Admission
+from listener.commits import Pace
 from listener.intake import Announced, Incoming, Intake, Sender
 from listener.loop import Loop
 from listener.negotiate import Negotiator
@@ -95,6 +96,7 @@ class IntakeAlone(Front):
         self._submissions = Submissions(lambda: None)
         self._under_way: list[_UnderWay | None] = [None] * PEERS
         self._uncommitted: list[Message] = []
+        self._covered: list[Message] | None = None  # by a commit under way
 
     def send(self) -> None:
         chance = self.traffic.chance
@@ -135,14 +137,39 @@ class IntakeAlone(Front):
         self._submissions.submit(submission)
 
     def turn(self) -> None:
+        spool, coin = self.intake.spool, self.traffic.chance.random() < 0.5
         self._submissions.step(self.intake)
-        self.intake.spool.commit()
-        self._submissions.committed()
-        for message in self._uncommitted:
-            self.traffic.answered(message, True)
-        self._uncommitted = []
+        if self._covered is not None and not spool.finish_commit():
+            return
+        self._acknowledge()
+        self._covered, self._uncommitted = self._uncommitted, []
+        self._submissions.seal()
+        if coin and spool.begin_commit():
+            return
+        spool.commit()
+        self._acknowledge()
+
+    def _acknowledge(self) -> None:
+        if self._covered is not None:
+            self._submissions.committed()
+            for message in self._covered:
+                self.traffic.answered(message, True)
+        self._covered = None
 
     def close(self) -> None:
+        return
+
+
+class _ChancePace(Pace):
+    """Lets the seed decide which commits run beside receiving."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+
+    def runs_beside(self, waiting: int, lively: int) -> bool:
+        return self._chance.random() < 0.5
+
+    def took(self, seconds: float) -> None:
         return
 
 
@@ -162,6 +189,7 @@ class WholeLoop(Front):
             adopt=lambda sock, sender: False,
             report=lambda refused: None,
             publish=lambda mark: None,
+            pace=_ChancePace(self.traffic.chance),
         )
         self._peers: list[_Socket] = []
 

@@ -245,9 +245,10 @@ class History:
         if writer.committed.epoch == 0:
             return
         end = writer.committed
-        for number, item in enumerate(
-            follow(FOLDER, STORE, self._mark, until=writer.committed, files=self._files), 1
-        ):
+        followed = follow(
+            FOLDER, STORE, self._mark, until=end, live_since=writer.live_since, files=self._files
+        )
+        for number, item in enumerate(followed, 1):
             uid = self._check_found(item.meta, bytes(item.dataset), item.location)
             self._recorded.add(uid)
             if b'"notice"' not in item.meta and uid not in self._forgotten:

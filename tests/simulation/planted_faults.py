@@ -3,16 +3,18 @@
 Each leaves out one thing that the promise rests on, in the product's own code or in what the disk does.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from simulated_disk import SimulatedFiles
 
+import db.spool_follow
 import db.spool_records
 import db.spool_recovery
 from db.spool import SpoolWriter
+from db.spool_commit import GroupCommit
 from db.spool_records import RecordHeader
 from db.spool_segments import SegmentSupply
 
@@ -38,6 +40,32 @@ def _nothing(*_: Any, **__: Any) -> None:
 def no_sync(patch: Patch) -> None:
     """The bytes of a file are not made durable."""
     patch.setattr(SimulatedFiles, "sync", _nothing)
+    patch.setattr(SimulatedFiles, "end_sync", lambda *_: 0)
+
+
+def sync_under_way_trusted(patch: Patch) -> None:
+    """A commit counts as ended when it was begun."""
+
+    def begun(writer: SpoolWriter, errors: Sequence[int]) -> None:
+        commit = writer._under_way
+        if commit is not None:
+            writer._under_way, writer.committed = None, commit.end
+
+    patch.setattr(SpoolWriter, "_take_ended", begun)
+
+
+def later_records_trusted(patch: Patch) -> None:
+    """A commit that ended counts for what was appended while it was under way."""
+    finish = SpoolWriter.finish_commit
+
+    def finished(writer: SpoolWriter) -> bool:
+        if not finish(writer):
+            return False
+        writer._is_dirty = False
+        writer.committed = writer._end()
+        return True
+
+    patch.setattr(SpoolWriter, "finish_commit", finished)
 
 
 def no_sync_of_names(patch: Patch) -> None:
@@ -56,13 +84,13 @@ def run_not_synced(patch: Patch) -> None:
 
 
 def _before_commit(patch: Patch, act: Callable[[SpoolWriter], None]) -> None:
-    commit = SpoolWriter.commit
+    begin = SpoolWriter._next_commit
 
-    def committed(writer: SpoolWriter) -> None:
+    def begun(writer: SpoolWriter) -> GroupCommit:
         act(writer)
-        commit(writer)
+        return begin(writer)
 
-    patch.setattr(SpoolWriter, "commit", committed)
+    patch.setattr(SpoolWriter, "_next_commit", begun)
 
 
 def record_checksum_ignored(patch: Patch) -> None:
@@ -88,6 +116,11 @@ def generation_ignored(patch: Patch) -> None:
     patch.setattr(db.spool_records, "parse_record_header", parsed)
 
 
+def former_lives_followed_unsummed(patch: Patch) -> None:
+    """Who follows the log takes segments of former lives for whole, too."""
+    patch.setattr(db.spool_follow, "_walk_and_sum", db.spool_follow._walk)
+
+
 def page_cache_trusted(patch: Patch) -> None:
     """A start takes what a killed process left in memory for durable."""
     patch.setattr(db.spool_recovery, "_doubtful", lambda *_: [])
@@ -110,12 +143,15 @@ def runs_kept(patch: Patch) -> None:
 
 FAULTS = (
     no_sync,
+    sync_under_way_trusted,
+    later_records_trusted,
     no_sync_of_names,
     full_segment_not_synced,
     run_not_synced,
     record_checksum_ignored,
     run_checksum_ignored,
     generation_ignored,
+    former_lives_followed_unsummed,
     page_cache_trusted,
     failed_sync_trusted,
     links_recycled,

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from db.background_sync import BackgroundSync
 from db.spool_files import Bytes, SpoolFiles
 
 SECTOR_BYTES = 512
@@ -31,16 +32,23 @@ class _File:
     def __init__(self) -> None:
         self.cache, self.durable = bytearray(), bytearray()
         self.unsynced: list[tuple[int, bytes]] = []
+        self.written = 0  # writes so far
 
     def write(self, offset: int, content: bytes) -> None:
+        self.written += 1
         _put(self.cache, offset, content)
         self.unsynced.append((offset, content))
 
     def settle(self) -> None:
-        for offset, content in self.unsynced:
+        self.settle_until(self.written, len(self.cache))
+
+    def settle_until(self, written: int, size: int) -> None:
+        """Make durable what was there when so many writes had been made and the file had that size."""
+        count = max(0, written - (self.written - len(self.unsynced)))
+        for offset, content in self.unsynced[:count]:
             _put(self.durable, offset, content)
-        self.unsynced = []
-        _grow(self.durable, len(self.cache))
+        del self.unsynced[:count]
+        _grow(self.durable, size)
 
     def lose(self, chance: random.Random, kept: float) -> None:
         """Keep some of the unsynced writes, forget the others; `kept` is how likely a sector stays."""
@@ -160,6 +168,40 @@ class SimulatedDisk:
 _GONE: Final = "gone"
 
 
+class SimulatedBackground(BackgroundSync):
+    """Syncs that end some turns later; what is written after they began is not theirs."""
+
+    def __init__(self, files: "SimulatedFiles", disk: SimulatedDisk) -> None:
+        self._files, self._disk = files, disk
+        self._begun: list[tuple[_File, int, int]] = []
+        self.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def begin(self, fd: int) -> bool:
+        """Begin; now and then the kernel takes none."""
+        if self._disk.coin() and self._disk.coin():
+            return False
+        file = self._files.opened(fd)
+        self._begun.append((file, file.written, len(file.cache)))
+        os.eventfd_write(self.bell, 1)
+        return True
+
+    def ended(self) -> list[int]:
+        """Let the oldest end, or none."""
+        if not self._begun or self._disk.coin():
+            return []
+        file, written, size = self._begun.pop(0)
+        return [self._files.end_sync(file, written, size)]
+
+    def wait(self) -> list[int]:
+        """Let the oldest end."""
+        file, written, size = self._begun.pop(0)
+        return [self._files.end_sync(file, written, size)]
+
+    def close(self) -> None:
+        """What is under way is lost with the process, or ends unseen."""
+        os.close(self.bell)
+
+
 class SimulatedFiles(SpoolFiles):
     """The disk as one process sees it. When the process has ended, nothing reaches the disk any more."""
 
@@ -249,16 +291,30 @@ class SimulatedFiles(SpoolFiles):
         return len(self._opened[fd].cache)
 
     def sync(self, fd: int) -> None:
+        file = self._opened[fd] if not self.is_over else _File()
+        error = self.end_sync(file, file.written, len(file.cache))
+        if error:
+            raise OSError(error, os.strerror(error))
+
+    def end_sync(self, file: _File, written: int, size: int) -> int:
+        """A sync that began when the file was like this ends; its error number."""
         if self.is_over:
-            return
+            return 0
         if self._stops():
             raise Stopped
-        disk, file = self._disk, self._opened[fd]
+        disk = self._disk
         if disk.fail_sync_at is not None and disk.steps >= disk.fail_sync_at:
             disk.fail_sync_at = None
             disk.lose_pages(file)
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        file.settle()
+            return errno.EIO
+        file.settle_until(written, size)
+        return 0
+
+    def opened(self, fd: int) -> _File:
+        return self._opened[fd]
+
+    def background(self) -> BackgroundSync | None:
+        return SimulatedBackground(self, self._disk)
 
     def start_writing_back(self, fd: int, offset: int, size: int) -> None:
         return  # a power cut may keep unsynced sectors anyway

@@ -63,10 +63,15 @@ def test_following_finds_what_a_replay_finds(steps: list[int | str], passed: int
         with writer:
             until = writer.committed
             wanted = [seen(item) for item in replay(folder, STORE, until=until)]
-            assert [seen(item) for item in follow(folder, STORE, None, until=until)] == wanted
+            assert [
+                seen(item) for item in follow(folder, STORE, None, until=until, live_since=writer.live_since)
+            ] == wanted
             if wanted:
                 mark = wanted[min(passed, len(wanted) - 1)][3]
-                later = [seen(item) for item in follow(folder, STORE, mark, until=until)]
+                later = [
+                    seen(item)
+                    for item in follow(folder, STORE, mark, until=until, live_since=writer.live_since)
+                ]
                 assert later == wanted[min(passed, len(wanted) - 1) + 1 :]
 
 
@@ -77,7 +82,9 @@ def test_heads_are_read_and_pixels_are_not(tmp_path: Path) -> None:
             writer.append(b"{}", [bytes(500_000)], 500_000)
         writer.append(b"{}", [bytes(8_000_000)], 8_000_000)  # a run
         writer.commit()
-        found = list(follow(tmp_path, STORE, None, until=writer.committed, files=files))
+        found = list(
+            follow(tmp_path, STORE, None, until=writer.committed, live_since=writer.live_since, files=files)
+        )
     assert [item.location.length for item in found] == [500_000] * 20 + [8_000_000]
     assert files.bytes_read < 30 * HEAD_BYTES
 
@@ -100,7 +107,10 @@ def test_record_torn_at_the_end_of_an_older_segment_is_not_taken(tmp_path: Path)
         later = writer.append(b'{"n":3}', [bytes(31_000)], 31_000)
         writer.commit()
         assert later.epoch > last.epoch
-        found = [item.location for item in follow(tmp_path, STORE, None, until=writer.committed)]
+        found = [
+            item.location
+            for item in follow(tmp_path, STORE, None, until=writer.committed, live_since=writer.live_since)
+        ]
     assert found == [*kept, later]
 
 
@@ -110,5 +120,8 @@ def test_run_that_was_retired_since_is_passed_over(tmp_path: Path) -> None:
         kept = writer.append(b'{"n":2}', [bytes(10)], 10)
         writer.commit()
         segment_path(tmp_path / STORE, run.segment).unlink()
-        found = [item.location for item in follow(tmp_path, STORE, None, until=writer.committed)]
+        found = [
+            item.location
+            for item in follow(tmp_path, STORE, None, until=writer.committed, live_since=writer.live_since)
+        ]
     assert found == [kept]

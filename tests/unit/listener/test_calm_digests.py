@@ -45,7 +45,7 @@ def stored(tmp_path: Path, db: Database) -> dict[str, str]:
             writer.append(json.dumps({**said, "received_at": 1.0}).encode(), [dataset], len(dataset))
             digests[uid] = hashlib.sha256(dataset).hexdigest()
         writer.commit()
-        found = follow(tmp_path, STORE, None, until=writer.committed)
+        found = follow(tmp_path, STORE, None, until=writer.committed, live_since=0)
         items = [
             received_instance(item.meta, item.chunks(), location=item.location, uid_root=None)
             for item in found
