@@ -5,11 +5,9 @@ commit, beside the next turns where that pays) and only then sends (law 1). Noth
 database or a thread.
 """
 
-import errno
 import os
 import select
 import socket
-import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,41 +16,23 @@ from config import guards_off
 from config.logs import logger
 from db.records import Mark
 from db.spool import SpoolFailed
-from listener.admission import OUT_OF_RESOURCES, Refusal, plain_address, remedy_of
+from listener.admission import OUT_OF_RESOURCES, Refusal, remedy_of
+from listener.arrivals import LEFT, READ, Adopt, Arrivals, SecurePort
 from listener.commits import Commits, MeasuredPace, Pace
 from listener.connection import Connection, Stage
-from listener.guard import Census, Limits, Shortage
-from listener.half_made import HalfMade
-from listener.handshake_words import in_words
+from listener.guard import Limits
 from listener.intake import Intake, Sender
-from listener.negotiate import Accepted, Negotiator, Rejected, refused_words
-from listener.pdu import REJECT_LIMIT, PeerError, abort_pdu, ae_titles, reject_pdu, request_size
+from listener.negotiate import Negotiator
+from listener.pdu import PeerError, abort_pdu
 from listener.served_certificate import ServedCertificate
 from listener.submissions import Submission, Submissions
-from listener.tls_socket import TlsSocket
 
-ACCEPTED_PER_TURN = 64
 SWEEP_SECONDS = 0.25
 REST_SECONDS = 1.0
 REPORTS_PER_SWEEP = 50
-SEND_BUFFER_BYTES = 64 << 10  # our answers are short; a peer that reads none may not make us keep many
-STALLING_MAX = 1024  # addresses remembered
 HELD_SECONDS = 0.02  # between two looks at who waits for its turn
 
-_READ = select.EPOLLIN | select.EPOLLRDHUP
-# Edge-triggered: each new part of a request wakes us once; it is only peeked at.
-_REQUEST = _READ | select.EPOLLET
-_HELD = select.EPOLLRDHUP | select.EPOLLET
 _GONE = select.EPOLLHUP | select.EPOLLERR
-_LEFT = _GONE | select.EPOLLRDHUP
-
-_REMEDIES: dict[Shortage, str] = {
-    "of the address": "Raise listener.connections_per_address_max if so many associations are wanted.",
-    "of the AE title": "Raise listener.associations_per_ae_max if so many associations are wanted.",
-    "in all": "Raise listener.connections_max if so many associations are wanted.",
-}
-
-Adopt = Callable[[socket.socket | TlsSocket, Sender], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +44,6 @@ class Refused:
     address: str
     reason: str
     remedy: str
-
-
-@dataclass(frozen=True, slots=True)
-class SecurePort:
-    """A listening socket whose connections begin with a TLS handshake."""
-
-    listening: socket.socket
-    served: ServedCertificate
 
 
 class Loop:
@@ -100,10 +72,9 @@ class Loop:
         secure: SecurePort | None = None,
         pace: Pace | None = None,
     ) -> None:
-        self._intake, self._negotiator = intake, negotiator
+        self._intake, self._limits = intake, limits
         self._listening: dict[int, tuple[socket.socket, ServedCertificate | None]] = {}
-        self._limits, self._pdu_bytes_max = limits, pdu_bytes_max
-        self._adopt, self._report, self._publish = adopt, report, publish
+        self._report, self._publish = report, publish
         self._log = logger("listener")
         self._poll = select.epoll()
         self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -113,9 +84,18 @@ class Loop:
         self._muted: set[Connection] = set()  # spoke while they wait for a commit
         self._lively: dict[Connection, float] = {}  # who sent something since the last sweep but one
         self._connections: dict[int, Connection] = {}
-        self._half_made = HalfMade(limits.per_address_per_second)
-        self._census = Census(intake.admission.ae_titles)
-        self._stalling: dict[str, None] = {}
+        self._arrivals = Arrivals(
+            self._poll,
+            self._connections,
+            intake=intake,
+            negotiator=negotiator,
+            limits=limits,
+            pdu_bytes_max=pdu_bytes_max,
+            adopt=adopt,
+            tell=self.tell,
+            close=self._close,
+            read_again=self._read_again,
+        )
         self._ready: dict[Connection, None] = {}  # to be flushed at the end of the turn
         self._paused: dict[Connection, None] = {}
         self._unread: dict[Connection, None] = {}  # what they sent is read, and not looked at yet
@@ -154,15 +134,14 @@ class Loop:
         """Read once, commit once, answer. Raises `SpoolFailed` after every waiting peer was told."""
         if self._paused or self._unread or self.submissions.are_waiting:
             timeout_seconds = 0.0
-        elif self._half_made.are_held:
+        elif self._arrivals.are_held:
             timeout_seconds = min(timeout_seconds, HELD_SECONDS)
         try:
             events = self._poll.poll(timeout_seconds)
             now = time.monotonic()
             for fd, event in events:
                 self._handle(fd, event, now)
-            for connection in self._half_made.due(now):
-                self._await_request(connection)
+            self._arrivals.admit_due(now)
             paused, self._paused = self._paused, {}
             for connection in paused:
                 self._guarded(connection, now, lambda c: c.process(self._intake, now))
@@ -210,16 +189,15 @@ class Loop:
         if connection is not None:
             if connection.pace.accepted_at == now:
                 return  # the event is of a connection closed in this turn, whose descriptor this one got
-            if connection.stage is Stage.REQUESTING and event & _LEFT and not guards_off.is_on("hang-up"):
+            if connection.stage is Stage.REQUESTING and event & LEFT and not guards_off.is_on("hang-up"):
                 return
-            if event & _GONE or self._half_made.is_held(connection):
+            if event & _GONE or self._arrivals.is_held(connection):
                 self._close(connection)
             elif self._commits.holds(connection):
                 self._poll.modify(connection.sock, 0)
                 self._muted.add(connection)
             elif connection.stage is Stage.REQUESTING:
-                begin = self._request if connection.is_private else self._shake_hands
-                self._guarded(connection, now, lambda c: begin(c, event, now))
+                self._guarded(connection, now, lambda c: self._arrivals.go_on(c, event, now))
             elif connection.stage is Stage.CLOSING:
                 self._discard(connection, event)
             elif connection in self._waiting_to_write:
@@ -227,7 +205,7 @@ class Loop:
             elif not connection.is_paused:  # what was read already comes first, so that it stays bounded
                 self._guarded(connection, now, lambda c: self._receive(c, now))
         elif fd in self._listening:
-            self._accept(*self._listening[fd], now)
+            self._arrivals.accept(*self._listening[fd], now)
         elif fd in self._watched:
             self._watched[fd]()
 
@@ -240,7 +218,7 @@ class Loop:
         except PeerError as error:
             self._log.info("association aborted", peer=connection.address, reason=error.reason)
             connection.abort(error, now)
-            self._poll.modify(connection.sock, _READ)
+            self._poll.modify(connection.sock, READ)
         except OSError:
             self._close(connection)
             return
@@ -249,7 +227,7 @@ class Loop:
         except Exception:  # noqa: BLE001 a bug of ours must cost one peer, not the hospital
             self._log.exception("association aborted by an error of this node", peer=connection.address)
             connection.abort(PeerError("an error of this node"), now)
-            self._poll.modify(connection.sock, _READ)
+            self._poll.modify(connection.sock, READ)
         for refusal in connection.refused:
             self.tell(
                 connection.sender,
@@ -261,6 +239,10 @@ class Loop:
             self._ready[connection] = None
         if connection.has_unread:
             self._look_again(connection)
+
+    def _read_again(self, connection: Connection) -> None:
+        if connection.has_unread:
+            self._unread[connection] = None
 
     def _look_again(self, connection: Connection) -> None:
         """Have what was decrypted read in the next turn: the network does not tell of it again."""
@@ -275,155 +257,8 @@ class Loop:
         quick = connection.acknowledges_at_once
         if not connection.receive(self._intake, now):
             self._close(connection)
-        elif connection.acknowledges_at_once and not quick and len(self._stalling) < STALLING_MAX:
-            self._stalling[connection.address] = None
-
-    def _accept(self, listening: socket.socket, served: ServedCertificate | None, now: float) -> None:
-        for _ in range(ACCEPTED_PER_TURN):
-            try:
-                sock, peer = listening.accept()
-            except OSError as error:
-                if error.errno in (errno.EMFILE, errno.ENFILE):
-                    self._evict(None)
-                return
-            address = plain_address(peer[0])
-            verdict = self._census.arrival(address, self._limits)
-            if verdict == "refuse":
-                sock.close()
-                continue
-            if verdict != "admit":
-                if not guards_off.is_on("eviction"):
-                    sock.close()
-                    continue
-                self._evict(address if verdict == "evict-own" else None)
-            sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-            channel = sock if served is None else TlsSocket(sock, served.context)
-            connection = Connection(channel, address, now)
-            self._census.arrived(address)
-            self._connections[sock.fileno()] = connection
-            self._poll.register(sock, _HELD)
-            if self._half_made.add(connection, now):
-                self._await_request(connection)
-
-    def _evict(self, address: str | None) -> None:
-        """Close the oldest half-made connection of an address, or of the one that has most."""
-        connection = self._half_made.oldest(address)
-        if connection is not None:
-            self._close(connection)
-
-    def _await_request(self, connection: Connection) -> None:
-        """Its turn has come: wake for what it says."""
-        self._poll.modify(connection.sock, _REQUEST if connection.tls is None else _READ)
-        if connection.has_unread:
-            self._unread[connection] = None
-
-    def _shake_hands(self, connection: Connection, event: int, now: float) -> None:
-        """Go on with the TLS handshake; then its request may be there already."""
-        tls = connection.tls
-        assert tls is not None
-        if self._half_made.holds_back(connection, now):
-            self._poll.modify(connection.sock, _HELD)
-            return
-        began = time.thread_time()
-        try:
-            tls.handshake()
-        except ssl.SSLError as error:
-            self.tell(connection.sender, *in_words(error))
-            connection.close_with(b"", now)
-            return
-        finally:
-            self._half_made.charge(connection, time.thread_time() - began, now)
-        connection.certificate = tls.certificate
-        self._request(connection, event, now)
-
-    def _request(self, connection: Connection, event: int, now: float) -> None:
-        """Peek at the association request; answer when it is whole."""
-        sock = connection.sock
-        head = sock.recv(6, socket.MSG_PEEK)
-        size = request_size(head)
-        available = len(head) if size is None else len(sock.recv(size, socket.MSG_PEEK))
-        if size is None or available < size:
-            if not head or event & select.EPOLLRDHUP:
-                self._close(connection)
-            elif connection.tls is None:
-                # Do not wake for each byte of it.
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size or 6)
-            return
-        if connection.tls is None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
-        if self._half_made.holds_back(connection, now):
-            self._poll.modify(sock, _HELD)
-            return
-        request = sock.recv(size, socket.MSG_PEEK)
-        called_ae, calling_ae = ae_titles(request)
-        sender = Sender(calling_ae, called_ae, connection.address)
-        rejection = self._intake.admission.associate(
-            calling_ae=calling_ae,
-            called_ae=called_ae,
-            address=connection.address,
-            certificate=connection.certificate,
-        )
-        if rejection is not None:
-            self._reject(connection, size, sender, rejection.answer, rejection.reason, rejection.remedy, now)
-            return
-        shortage = self._census.shortage(connection.address, calling_ae, self._limits)
-        if shortage is not None:
-            reason = f"all places {shortage} are taken"
-            self._reject(connection, size, sender, REJECT_LIMIT, reason, _REMEDIES[shortage], now)
-            return
-        began = time.thread_time()
-        try:
-            answer = self._negotiator.answer(request)
-        finally:
-            self._half_made.charge(connection, time.thread_time() - began, now)
-        if isinstance(answer, Accepted):
-            self._serve(connection, size, sender, answer, now)
-        elif isinstance(answer, Rejected):
-            self._reject(connection, size, sender, answer.answer, answer.reason, "Correct the peer.", now)
-        else:
-            self._hand_over(connection, size, sender, now)
-
-    def _serve(self, connection: Connection, size: int, sender: Sender, answer: Accepted, now: float) -> None:
-        connection.sock.recv(size)
-        connection.acknowledges_at_once = connection.address in self._stalling
-        connection.serve(sender, answer.contexts, answer.answer, pdu_bytes_max=self._pdu_bytes_max, now=now)
-        self._census.accepted(connection.address, sender.calling_ae)
-        self._half_made.remove(connection)
-        self._poll.modify(connection.sock, _READ)
-        if answer.refused:
-            self.tell(sender, *refused_words(answer.refused))
-
-    def _hand_over(self, connection: Connection, size: int, sender: Sender, now: float) -> None:
-        sock = connection.sock
-        fd = sock.fileno()
-        self._poll.unregister(sock)
-        sock.setblocking(True)
-        if self._adopt(sock, sender):
-            del self._connections[fd]
-            self._half_made.remove(connection)
-            self._census.left(connection.address, None)
-            return
-        sock.setblocking(False)
-        self._poll.register(sock, _READ)
-        remedy = "Raise listener.unusual_associations_max, or turn extended negotiation off at the peer."
-        self._reject(connection, size, sender, REJECT_LIMIT, "too many unusual associations", remedy, now)
-
-    def _reject(
-        self,
-        connection: Connection,
-        size: int,
-        sender: Sender,
-        answer: tuple[int, int, int],
-        reason: str,
-        remedy: str,
-        now: float,
-    ) -> None:
-        connection.sock.recv(size)
-        self.tell(sender, reason, remedy)
-        connection.close_with(reject_pdu(*answer), now)
-        self._poll.modify(connection.sock, _READ)
+        elif connection.acknowledges_at_once and not quick:
+            self._arrivals.remember_stalling(connection)
 
     def tell(self, sender: Sender, reason: str, remedy: str) -> None:
         """Report what was refused, within bounds; from any thread."""
@@ -453,7 +288,7 @@ class Loop:
             self._ready[connection] = None
             if connection in self._muted:
                 self._muted.discard(connection)
-                self._poll.modify(connection.sock, _READ)
+                self._poll.modify(connection.sock, READ)
             self._look_again(connection)
 
     def _deny_all(self) -> None:
@@ -480,7 +315,7 @@ class Loop:
                     connection.finish_output()
                 if done and connection in self._waiting_to_write:
                     self._waiting_to_write.discard(connection)
-                    self._poll.modify(connection.sock, _READ)
+                    self._poll.modify(connection.sock, READ)
                     self._look_again(connection)
                 elif not done and connection not in self._waiting_to_write:
                     # Back-pressure: who does not read its answers is not read either.
@@ -493,7 +328,7 @@ class Loop:
 
     def _sweep(self, now: float) -> None:
         self._told = 0
-        self._half_made.forget(now)
+        self._arrivals.forget(now)
         self._lively = {one: at for one, at in self._lively.items() if now - at < SWEEP_SECONDS}
         for connection in list(self._connections.values()):
             late = connection.pace.overdue(now, self._limits)
@@ -525,11 +360,7 @@ class Loop:
         self._commits.forget(connection)
         self._muted.discard(connection)
         self._lively.pop(connection, None)
-        if connection.pace.is_established:
-            self._census.left(connection.address, connection.sender.calling_ae)
-        else:
-            self._census.left(connection.address, None)
-            self._half_made.remove(connection)
+        self._arrivals.left(connection)
         connection.sock.close()
 
     def submit(self, submission: Submission) -> bool:

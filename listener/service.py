@@ -24,11 +24,12 @@ from config.logs import configure, logger
 from config.settings import ListenerSettings, Settings
 from db.spool import SpoolFailed, SpoolWriter
 from listener.admission import Admission
+from listener.arrivals import SecurePort
 from listener.child import ChildProcess
 from listener.door import Door
 from listener.guard import Limits, reserved_per_ae
 from listener.intake import Intake
-from listener.loop import Loop, SecurePort
+from listener.loop import Loop
 from listener.negotiate import Negotiator
 from listener.ports import listen
 from listener.recorder_link import STORE, ReceiverEnd

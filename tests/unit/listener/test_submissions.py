@@ -31,6 +31,23 @@ def test_who_waited_in_vain_for_the_commit_is_not_told_that_it_is_durable(intake
     refusal = submission.wait(0)
     assert refusal is not None
     assert refusal.status == OUT_OF_RESOURCES
+    submissions.seal()
     intake.spool.commit()
     submissions.committed()
     assert submission.wait(0) is None
+
+
+def test_what_comes_after_a_commit_was_begun_waits_for_the_next(intake: Intake) -> None:
+    submissions = Submissions(lambda: None)
+    before, after = SubmittedMessage(SENDER, NOTICE), SubmittedMessage(SENDER, NOTICE)
+    for submission in (before, after):
+        assert submissions.submit(submission)
+        submissions.step(intake)
+        if submission is before:
+            submissions.seal()
+    submissions.committed()
+    assert before.wait(0) is None
+    assert after.wait(0) is not None
+    submissions.seal()
+    submissions.committed()
+    assert after.wait(0) is None
