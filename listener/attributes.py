@@ -7,7 +7,7 @@ Specific Character Set and never fails: what cannot be decoded is replaced.
 import json
 import struct
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -58,14 +58,19 @@ _WANTED_INSIDE = frozenset({(CONTRIBUTING_EQUIPMENT_SEQUENCE, MANUFACTURER_MODEL
 
 def received_instance(
     meta: bytes,
-    chunks: Iterable[bytes | memoryview],
+    chunks: Callable[[], Iterable[bytes | memoryview]],
     *,
     location: Location,
     uid_root: str | None,
 ) -> ReceivedInstance:
-    """The row's content from a spool record, without a digest; reads no further than the pixel data."""
+    """The row's content from a spool record, without a digest; reads no further than it must.
+
+    `chunks` gives the dataset from its beginning, each time it is called.
+    """
     known = json.loads(meta)
-    scan = _walk(known["transfer_syntax"], chunks)
+    scan = _walk(known["transfer_syntax"], chunks(), stop_behind=max(_WANTED))
+    if not {STUDY_INSTANCE_UID, SERIES_INSTANCE_UID} <= scan.found.keys():  # its elements are not in order
+        scan = _walk(known["transfer_syntax"], chunks(), stop_behind=None)
     study_uid = _uid(scan.found, STUDY_INSTANCE_UID)
     series_uid = _uid(scan.found, SERIES_INSTANCE_UID)
     return ReceivedInstance(
@@ -86,12 +91,14 @@ def received_instance(
     )
 
 
-def _walk(transfer_syntax: str, chunks: Iterable[bytes | memoryview]) -> DatasetScan:
+def _walk(
+    transfer_syntax: str, chunks: Iterable[bytes | memoryview], *, stop_behind: int | None
+) -> DatasetScan:
     scan = DatasetScan(
         explicit=transfer_syntax != IMPLICIT_VR_LITTLE_ENDIAN,
         wanted=_WANTED,
         wanted_inside=_WANTED_INSIDE,
-        stop_at_pixels=True,
+        stop_behind=stop_behind,
     )
     for chunk in chunks:
         scan.feed(chunk)

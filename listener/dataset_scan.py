@@ -78,7 +78,7 @@ class DatasetScan:
     explicit : whether the transfer syntax is Explicit VR Little Endian or one that encapsulates
     wanted : top-level tags whose values are kept, with the most bytes to keep of each
     wanted_inside : (sequence, tag) whose values are kept, at most 64 bytes of each
-    stop_at_pixels : do not look behind the start of the pixel data; for datasets that passed before
+    stop_behind : top-level tag behind which nothing is looked at; for datasets that passed before
 
     Attributes
     ----------
@@ -92,13 +92,14 @@ class DatasetScan:
         explicit: bool,
         wanted: Mapping[int, int],
         wanted_inside: frozenset[tuple[int, int]] = frozenset(),
-        stop_at_pixels: bool = False,
+        stop_behind: int | None = None,
     ) -> None:
         self.found: dict[int, bytes] = {}
         self.found_inside: dict[tuple[int, int], list[bytes]] = {}
         self.fault: str | None = None
         self.is_done = False
-        self._wanted, self._wanted_inside, self._stop_at_pixels = wanted, wanted_inside, stop_at_pixels
+        self._wanted, self._wanted_inside = wanted, wanted_inside
+        self._stop_behind = _ENDLESS if stop_behind is None else stop_behind
         self._stack = [_Frame(_IN_ITEM, 0, None, _ENDLESS, explicit)]
         self._at = 0  # offset of the next byte to read in the whole dataset
         self._skip = 0  # bytes of the present value still to come
@@ -190,7 +191,7 @@ class DatasetScan:
             if group < _GROUP_MIN or group == 0xFFFE:
                 raise _FaultError(f"{_name(tag)} does not belong in a dataset")
             if len(stack) == 1:
-                if tag >= PIXEL_DATA and self._stop_at_pixels:
+                if tag > self._stop_behind:
                     self.is_done = True
                     break
                 keep = self._wanted.get(tag)

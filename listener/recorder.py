@@ -236,7 +236,7 @@ class Recorder:
 
     def _received(self, item: Replayed) -> ReceivedInstance:
         uid_root = self._settings.node.uid_root
-        return received_instance(item.meta, item.chunks(), location=item.location, uid_root=uid_root)
+        return received_instance(item.meta, item.chunks, location=item.location, uid_root=uid_root)
 
     def _notice(self, item: Replayed) -> ReceivedNotice:
         payload = b"".join(item.chunks())

@@ -88,7 +88,7 @@ def datasets(data: bytes) -> None:
 def _scan(data: bytes, options: int, part: int) -> tuple[Any, ...]:
     scan = DatasetScan(
         explicit=options & 1 == 1,
-        stop_at_pixels=options & 2 == 2,
+        stop_behind=0x00280011 if options & 2 else None,
         wanted=IDENTITY,
         wanted_inside=frozenset([(CONTRIBUTING_EQUIPMENT_SEQUENCE, MANUFACTURER_MODEL_NAME)]),
     )

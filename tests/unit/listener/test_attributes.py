@@ -37,10 +37,21 @@ def received(
 ) -> ReceivedInstance:
     return received_instance(
         meta(uid, sop_class=sop_class, syntax=syntax),
-        [dataset[:50], dataset[50:]],
+        lambda: [dataset[:50], dataset[50:]],
         location=LOCATION,
         uid_root=None,
     )
+
+
+def test_uids_behind_the_pixels_are_found() -> None:
+    dataset = ct_dataset("1.2.3", study="1.2.4", series="1.2.5", pixels=bytes(200))
+    late = b"".join(
+        element(0x0020, number, b"UI", even(uid)) for number, uid in ((0x0D, b"1.2.4"), (0x0E, b"1.2.5"))
+    )
+    assert late in dataset
+    found = received(dataset.replace(late, b"") + late)
+    assert (found.study_uid, found.series_uid) == ("1.2.4", "1.2.5")
+    assert found.attributes["Modality"] == "CT"
 
 
 def test_identity_and_attributes_are_read_from_the_dataset() -> None:

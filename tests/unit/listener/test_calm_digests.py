@@ -47,8 +47,7 @@ def stored(tmp_path: Path, db: Database) -> dict[str, str]:
         writer.commit()
         found = follow(tmp_path, STORE, None, until=writer.committed, live_since=0)
         items = [
-            received_instance(item.meta, item.chunks(), location=item.location, uid_root=None)
-            for item in found
+            received_instance(item.meta, item.chunks, location=item.location, uid_root=None) for item in found
         ]
     record_batch(db, items, None)
     return digests
