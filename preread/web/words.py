@@ -33,9 +33,14 @@ class Sign:
     tone: Tone
 
 
+def has_present_findings(study: StudyRecord) -> bool:
+    """Whether what its row says of findings is of this revision: a later one shows none before it is done."""
+    return study.state == "done" or study.revision == 1
+
+
 def study_sign(study: StudyRecord, *, urgent: bool, has_findings: bool) -> Sign:
     """The sign in front of a study: an urgent finding first, then what needs a person, then the rest."""
-    if study.state == "done" and urgent:
+    if urgent and has_present_findings(study):
         return Sign("urgent", "urgent finding", "urgent")
     if study.outcome == "failed":
         return Sign("failed", "failed", "failed")

@@ -137,7 +137,7 @@ def row_line(row: WorklistRow) -> RowLine:
         description=words.plain(study.description) or words.plain(study.body_part) or "No description",
         accession=words.plain(study.accession),
         patient=words.person(study.patient_name),
-        headline=words.plain(row.headline) if study.state == "done" else "",
+        headline=words.plain(row.headline) if words.has_present_findings(study) else "",
         sentence=words.study_sentence(study, stage=row.stage),
         is_failed=study.outcome == "failed",
         destinations=words.plain(", ".join(row.destinations)),

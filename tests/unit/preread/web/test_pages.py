@@ -10,6 +10,7 @@ from pydicom import dcmread
 
 from db.records import WorkerRecord
 from db.refusals import refuse_association
+from db.starting_early import queue_early_plan
 from db.workers import beat
 
 RESEARCH = "Research use. Not verified by a physician."
@@ -57,6 +58,36 @@ def test_the_worklist_puts_the_urgent_first(node, page) -> None:
     text = page.get("/").text
     assert text.index(f"study-{node.id_of(urgent)}") < text.index(f"study-{node.id_of(later)}")
     assert "urgent finding" in text
+
+
+@pytest.mark.parametrize("lesions", [True, False])
+def test_what_was_found_early_is_shown_while_the_study_still_receives(node, page, seeded, lesions) -> None:
+    volume, labels = seeded.small_brain()
+    study_uid = node.receive(seeded.mr_series(volume))
+    view = node.view(study_uid)
+    (series,) = view.series
+    assert queue_early_plan(
+        node.db,
+        view.study.id,
+        1,
+        series.series_uid,
+        whole={series.series_uid: series.instances},
+        because="all 6 named are here",
+        source="mpps",
+    )
+    node.planned(study_uid, model=seeded.BRAIN_MODEL)
+    node.analysed(study_uid, labels if lesions else labels * 0)
+    text = page.get("/").text
+    assert "receiving, 6 images so far" in text
+    assert ("2 lesions · 4.07 mL" in text) == lesions
+
+
+def test_a_later_revision_shows_no_findings_of_the_one_before(brain_node, brain_page, seeded) -> None:
+    late = seeded.mr_series(np.full((1, 32, 32), 100.0), study_uid=brain_node.uid_of(1))
+    brain_node.receive(late)
+    text = brain_page.get("/").text
+    assert "receiving, 7 images so far" in text
+    assert "2 lesions" not in text
 
 
 def test_each_state_has_a_shape_and_a_word_besides_its_colour(brain_node, brain_page, seeded) -> None:
