@@ -5,10 +5,11 @@ it is not read, and what completes on other connections waits for the next one.
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from config import kill_points
+from db.records import Mark
 from db.spool import SpoolWriter
 from listener.connection import Connection
 from listener.submissions import Submissions
@@ -47,10 +48,19 @@ class MeasuredPace:
 
 
 class Commits:
-    """The commits of one spool; for the loop's thread alone."""
+    """The commits of one spool; for the loop's thread alone.
 
-    def __init__(self, spool: SpoolWriter, submissions: Submissions, pace: Pace) -> None:
-        self._spool, self._submissions, self._pace = spool, submissions, pace
+    `publish` is told the spool's committed mark after each, before anybody is answered.
+    """
+
+    def __init__(
+        self,
+        spool: SpoolWriter,
+        submissions: Submissions,
+        pace: Pace,
+        publish: Callable[[Mark], None],
+    ) -> None:
+        self._spool, self._submissions, self._pace, self._publish = spool, submissions, pace, publish
         self._covered: dict[Connection, None] = {}  # by the commit under way
         self._waiting: dict[Connection, None] = {}  # for the next one
         self._is_under_way = False
@@ -95,11 +105,14 @@ class Commits:
         self._spool.commit()
         if waits:
             self._pace.took(time.perf_counter() - began)
-        return freed | self._ended() if waits else freed
+            return freed | self._ended()
+        self._publish(self._spool.committed)
+        return freed
 
     def _ended(self) -> dict[Connection, None]:
         kill_points.reached("K4")
         self._is_under_way = False
+        self._publish(self._spool.committed)
         self._submissions.committed()
         freed, self._covered = self._covered, {}
         return freed

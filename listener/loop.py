@@ -74,13 +74,13 @@ class Loop:
     ) -> None:
         self._intake, self._limits = intake, limits
         self._listening: dict[int, tuple[socket.socket, ServedCertificate | None]] = {}
-        self._report, self._publish = report, publish
+        self._report = report
         self._log = logger("listener")
         self._poll = select.epoll()
         self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.submissions = Submissions(self.wake)
         self._watched: dict[int, Callable[[], None]] = {self._wakeup: self._woken}
-        self._commits = Commits(intake.spool, self.submissions, pace or MeasuredPace())
+        self._commits = Commits(intake.spool, self.submissions, pace or MeasuredPace(), publish)
         self._muted: set[Connection] = set()  # spoke while they wait for a commit
         self._lively: dict[Connection, float] = {}  # who sent something since the last sweep but one
         self._connections: dict[int, Connection] = {}
@@ -283,7 +283,6 @@ class Loop:
         """Let answers that wait for a commit wait, and those go that no longer do."""
         self._commits.add([connection for connection in self._ready if connection.awaits_commit])
         freed = self._commits.step(len(self._lively))
-        self._publish(self._intake.spool.committed)
         for connection in freed:
             self._ready[connection] = None
             if connection in self._muted:

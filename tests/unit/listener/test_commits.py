@@ -21,19 +21,23 @@ from dicom_peer import (
 
 from config.settings import Settings
 from db.background_sync import BackgroundSync
+from db.records import Mark
 from db.spool import SpoolFailed, SpoolWriter, replay
 from db.spool_files import SpoolFiles
-from listener.admission import Admission
+from listener.admission import Admission, Refusal
 from listener.commits import BESIDE_SECONDS, LOOK_AGAIN, MeasuredPace, Pace
-from listener.intake import Intake
+from listener.intake import Intake, Sender
 from listener.loop import Loop
 from listener.negotiate import Negotiator
+from listener.notices import ReadNotice
 from listener.ports import listen
 from listener.service import _limits
+from listener.submissions import SubmittedMessage
 
 SETTINGS = Settings.model_validate(
     {"peers": [{"name": "scanner", "ae_title": "SCANNER", "addresses": ["127.0.0.0/8"]}]}
 )
+SENDER = Sender("SCANNER", "PREREAD", "127.0.0.1")
 
 
 class HeldSync(BackgroundSync):
@@ -88,6 +92,7 @@ class Turned:
 
     def __init__(self, spool: SpoolWriter, sync: HeldSync) -> None:
         self.spool, self.sync, self._peers = spool, sync, list[Peer]()
+        self.published: list[Mark] = []
         listening = listen("127.0.0.1", 0, setting="listener")
         self.port = listening.getsockname()[1]
         self.loop = Loop(
@@ -103,7 +108,7 @@ class Turned:
             pdu_bytes_max=131072,
             adopt=lambda sock, sender: False,
             report=lambda refused: None,
-            publish=lambda mark: None,
+            publish=self.published.append,
             pace=Always(),
         )
 
@@ -204,6 +209,24 @@ def test_peer_that_goes_away_while_it_waits_costs_nobody_else(turned: Turned, tm
     assert other.status() == 0
     assert turned.loop.connections == 1
     assert len(list(replay(tmp_path, "instances"))) == 2
+
+
+def test_mark_is_published_before_the_answer(turned: Turned) -> None:
+    notice = SubmittedMessage(SENDER, ReadNotice("mpps", "completed", "1.2.3.4", "1.2.3", {}))
+    seen: list[Mark] = []
+    answer = notice.answer
+
+    def answered(refusal: Refusal | None) -> None:
+        seen.extend(turned.published)
+        answer(refusal)
+
+    notice.answer = answered  # type: ignore[method-assign]
+    assert turned.loop.submit(notice)
+    turned.turn()
+    assert seen == []
+    turned.end_commit()
+    assert seen[-1] == turned.spool.committed
+    assert notice.wait(0) is None
 
 
 def test_failed_sync_denies_what_it_covered_and_what_waits_for_the_next(turned: Turned) -> None:
