@@ -99,8 +99,8 @@ class PeerSettings(Branch):
     )
     notices_about: Literal["own", "any", "none"] = Field(
         "own",
-        description="Studies that its MPPS and availability notices may close or keep open: those it sends "
-        "itself, any (a scanner whose images the PACS sends), or none (only noted on the timeline).",
+        description="Studies that its MPPS, availability notices and UPS may close or keep open: those it "
+        "sends itself, any (a scanner whose images the PACS sends), or none (only noted on the timeline).",
     )
     ask_counts: bool = Field(
         False,
@@ -222,7 +222,7 @@ class ListenerSettings(Branch):
     start_early: bool = Field(
         True,
         description="Whether to begin with a series that is provably whole, by a procedure step, an "
-        "availability notice or its archive's count, while the rest of its study still arrives.",
+        "availability notice, a UPS or its archive's count, while the rest of its study still arrives.",
     )
     connections_max: int = Field(512, ge=4, le=20000, description="Open connections in all.")
     connections_per_address_max: int = Field(

@@ -68,7 +68,7 @@ def close_study(
 
     Parameters
     ----------
-    how : what decided, one word: "quiet", "find", "mpps", "ian", "timeout"
+    how : what decided, one word: "quiet", "find", "mpps", "ian", "ups", "timeout"
     partial : closed although images are known or thought to be missing
     evidence_text : the evidence for people, for example "no new image for 30 s, 24 images"
     """

@@ -1,4 +1,4 @@
-"""What peers state of studies by themselves: procedure steps (MPPS) and instance availability.
+"""What peers state of studies by themselves: procedure steps (MPPS, UPS) and instance availability.
 
 A notice may come before, with or after its images, and may be recorded again by a replay. Each is one row by
 its kind, sender and SOP Instance UID, and one line on its study's timeline for each state it reaches.
@@ -26,6 +26,11 @@ _STATES: Mapping[NoticeState, str] = {
     "completed": "procedure step completed",
     "discontinued": "procedure step discontinued",
     "available": "availability notice",
+    "input_ready": "unified procedure step, its input ready",
+    "input_unlisted": "unified procedure step, its input ready but not all of it listed",
+    "input_incomplete": "unified procedure step, its input incomplete",
+    "input_unavailable": "unified procedure step, its input not available",
+    "canceled": "unified procedure step canceled",
 }
 
 
@@ -64,6 +69,16 @@ def notices_of_receiving(db: Database) -> dict[str, list[ReceivedNotice]]:
     return found
 
 
+def unified_step_state(db: Database, source_ae: str, sop_uid: str) -> NoticeState | None:
+    """What is known of a UPS that this sender created; None: nothing."""
+    query = sa.select(NOTICE.c.state).where(
+        NOTICE.c.kind == "ups", NOTICE.c.source_ae == source_ae, NOTICE.c.sop_uid == sop_uid
+    )
+    with db.read() as conn:
+        state: NoticeState | None = conn.execute(query).scalar_one_or_none()
+    return state
+
+
 def held_uids(db: Database, study_id: int) -> dict[str, frozenset[str]]:
     """SOP Instance UIDs of what a study holds, by Series Instance UID, without our own results."""
     query = sa.select(SERIES.c.series_uid, INSTANCE.c.sop_uid).join_from(INSTANCE, SERIES)
@@ -77,11 +92,14 @@ def held_uids(db: Database, study_id: int) -> dict[str, frozenset[str]]:
 def merged(known: ReceivedNotice, new: ReceivedNotice) -> ReceivedNotice:
     """PURE: what a sender states after another message about the same thing.
 
-    A final state stays (PS3.4 F.7.2.2.2), with what it named; else the newer message replaces what it says.
+    A final state stays (PS3.4 F.7.2.2.2 and CC.1.1), with what it named; else the newer message replaces what
+    it says. A UPS that is created again is replaced as a whole: its list may have become shorter.
     """
     study_uid = known.study_uid or new.study_uid
-    if known.state in ("completed", "discontinued"):
+    if known.state in ("completed", "discontinued", "canceled"):
         return replace(known, study_uid=study_uid)
+    if new.kind == "ups" and new.state != "canceled":
+        return new
     return replace(new, study_uid=study_uid, named=new.named or known.named)
 
 

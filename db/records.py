@@ -16,8 +16,18 @@ StudyState = Literal["receiving", "whole", "analysing", "done"]
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 DeliveryState = Literal["queued", "sending", "delivered", "parked", "dropped"]
 Outcome = Literal["delivered", "not_analysed", "failed"]
-NoticeKind = Literal["ian", "mpps"]
-NoticeState = Literal["in_progress", "completed", "discontinued", "available"]
+NoticeKind = Literal["ian", "mpps", "ups"]
+NoticeState = Literal[
+    "in_progress",
+    "completed",
+    "discontinued",
+    "available",
+    "input_ready",
+    "input_unlisted",
+    "input_incomplete",
+    "input_unavailable",
+    "canceled",
+]
 
 Segment = tuple[str, int, int]  # store, segment number, epoch
 
@@ -80,7 +90,7 @@ class ReceivedInstance:
 
 @dataclass(frozen=True, slots=True)
 class ReceivedNotice:
-    """One durable notice (MPPS, instance availability) on its way into the tables, or out of them.
+    """One durable notice (MPPS, instance availability, UPS) on its way into the tables, or out of them.
 
     `study_uid` is empty where the message does not say which study it is about; `named` are the SOP Instance
     UIDs it states, by Series Instance UID.

@@ -327,8 +327,12 @@ NOTICE = Table(
     Column("told", Boolean, nullable=False),  # on the timeline of its study
     # By its sender: nobody changes what another peer stated.
     UniqueConstraint("kind", "source_ae", "sop_uid"),
-    _one_of("kind", "ian", "mpps"),
-    _one_of("state", "in_progress", "completed", "discontinued", "available"),
+    _one_of("kind", "ian", "mpps", "ups"),
+    _one_of(
+        "state",
+        *("in_progress", "completed", "discontinued", "available"),
+        *("input_ready", "input_unlisted", "input_incomplete", "input_unavailable", "canceled"),
+    ),
 )
 
 COMMITMENT = Table(

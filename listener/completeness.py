@@ -1,15 +1,17 @@
 """PURE: is a study whole? Evidence and a time in; whole, wait until, or close as partial out.
 
-Evidence by strength: notices (instance availability and MPPS, believed as the settings say), the count of the
-sending archive (asked twice, the same answer), silence. The rules, with `last` the last new instance:
+Evidence by strength: notices (instance availability, MPPS, UPS; believed as the settings say), the count of
+the sending archive (asked twice, the same answer), silence. The rules, with `last` the last new instance:
 
 - Whole at once, `SETTLE_SECONDS` after `last`: a believed notice names every instance held, or the archive
-  counted exactly those twice; and nothing that anybody stated is missing, and no procedure step is open.
-- Whole after the quiet period: nothing stated is missing, no step is open. Statements that say less than is
+  counted exactly those twice; and nothing that anybody stated is missing, and nothing is open: no procedure
+  step in progress, no UPS whose input is incomplete.
+- Whole after the quiet period: nothing stated is missing, nothing is open. Statements that say less than is
   here prove nothing and delay nothing.
-- While stated instances are missing or a step is open the study waits, but not beyond `missing_seconds_max`
-  (or the quiet period, if longer) after `last`, and never beyond `open_seconds_max` after the first
-  instance: then it is closed as partial. So evidence can only bring the end forward or delay it that far.
+- While stated instances are missing or something is open the study waits, but not beyond
+  `missing_seconds_max` (or the quiet period, if longer) after `last`, and never beyond `open_seconds_max`
+  after the first instance: then it is closed as partial. So evidence can only bring the end forward or
+  delay it that far.
 
 Nothing is ever discarded: a late image opens a new revision.
 """
@@ -23,8 +25,12 @@ from listener.rhythm import Rhythm
 
 SETTLE_SECONDS = 2.0  # an archive that notifies of each series lets the next one begin
 
-NoticeKind = Literal["ian", "mpps"]
-NOTICE_NAMES: Mapping[NoticeKind, str] = {"ian": "availability notice", "mpps": "procedure step"}
+NoticeKind = Literal["ian", "mpps", "ups"]
+NOTICE_NAMES: Mapping[NoticeKind, str] = {
+    "ian": "availability notice",
+    "mpps": "procedure step",
+    "ups": "unified procedure step",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +51,12 @@ class SeriesEvidence:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What a peer stated of the study by itself; `is_open`: a procedure step that may still make images.
+    """What a peer stated of the study by itself.
 
-    `named` are SOP Instance UIDs, without classes this node does not take and without our own results;
-    `by_series` are the same by Series Instance UID.
+    `is_open`: more will come, by a procedure step that may still make images or a UPS whose input is
+    incomplete. `proves` is False where the list is known not to say all: what it names is waited for, and
+    proves nothing. `named` are SOP Instance UIDs, without classes this node does not take and without our own
+    results; `by_series` are the same by Series Instance UID.
     """
 
     how: NoticeKind
@@ -56,6 +64,7 @@ class Notice:
     named: frozenset[str]
     is_open: bool = False
     by_series: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    proves: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,18 +241,30 @@ def weigh(evidence: Evidence, patience: Patience) -> Stated:
     uncounted = _uncounted(evidence)
     if evidence.count is not None and uncounted:
         lacks.append(f"{_counted(uncounted)} counted by {evidence.count.source_ae} missing")
-    opened = sorted({notice.source_ae for notice in believed if notice.is_open})
-    if opened:
-        lacks.append(f"a procedure step of {', '.join(opened)} is still in progress")
-    whole = None if lacks else _whole_by_notice(evidence, believed, named) or _whole_by_count(evidence)
+    lacks.extend(_opened(believed))
+    whole = None if lacks else _whole_by_notice(evidence, believed) or _whole_by_count(evidence)
     return Stated(max(absent, uncounted), tuple(lacks), whole)
 
 
-def _whole_by_notice(evidence: Evidence, believed: list[Notice], named: frozenset[str]) -> Whole | None:
-    stating = [notice for notice in believed if notice.named]
-    if not stating or not evidence.held or not evidence.held <= named:
+def _opened(believed: list[Notice]) -> list[str]:
+    """Who says that more will come."""
+    steps = sorted({notice.source_ae for notice in believed if notice.is_open and notice.how != "ups"})
+    inputs = sorted({notice.source_ae for notice in believed if notice.is_open and notice.how == "ups"})
+    words = []
+    if steps:
+        words.append(f"a procedure step of {', '.join(steps)} is still in progress")
+    if inputs:
+        words.append(f"the input that {', '.join(inputs)} listed is incomplete")
+    return words
+
+
+def _whole_by_notice(evidence: Evidence, believed: list[Notice]) -> Whole | None:
+    stating = [notice for notice in believed if notice.named and notice.proves]
+    named = frozenset[str]().union(*(notice.named for notice in stating))
+    if not evidence.held or not evidence.held <= named:
         return None
-    how: NoticeKind = "ian" if any(notice.how == "ian" for notice in stating) else "mpps"
+    kinds = {notice.how for notice in stating}
+    how = next(kind for kind in NOTICE_NAMES if kind in kinds)
     sources = sorted({notice.source_ae for notice in stating if notice.how == how})
     names = f"{NOTICE_NAMES[how]} of {', '.join(sources)}"
     return Whole(how, f"{names}: all {_counted(len(named))} named are here")

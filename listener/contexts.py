@@ -80,11 +80,13 @@ OBJECT_CLASSES: Mapping[str, str] = {
 
 MPPS = "1.2.840.10008.3.1.2.3.3"
 AVAILABILITY = "1.2.840.10008.5.1.4.33"
+UPS_PUSH = "1.2.840.10008.5.1.4.34.6.1"
 
 # What peers tell us of studies; served by `listener.unusual`.
 NOTICE_CLASSES: Mapping[str, str] = {
     MPPS: "Modality Performed Procedure Step",
     AVAILABILITY: "Instance Availability Notification",
+    UPS_PUSH: "Unified Procedure Step - Push",
 }
 
 COMMITMENT = "1.2.840.10008.1.20.1"

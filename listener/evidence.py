@@ -16,7 +16,7 @@ from config.logs import logger
 from config.settings import PeerSettings, Settings
 from db.engine import Database
 from db.notices import held_uids, notices_of_receiving
-from db.records import ReceivedNotice, ReceivingStudy
+from db.records import NoticeState, ReceivedNotice, ReceivingStudy
 from db.results import own_series_uids
 from db.timeline import note
 from listener.completeness import Count, Evidence, Notice, Patience, SeriesEvidence
@@ -32,6 +32,9 @@ AWAY_SECONDS = 30.0  # an archive that did not answer is left alone for so long
 FAILURES_TOLD_AT = 2  # one lost answer is no news
 TOLD_MAX = 20  # different counts of one revision told on its timeline
 QUESTIONS_MAX = 500
+
+# Lists that are known not to name everything, or of what cannot be had yet.
+LISTS_IN_PART: frozenset[NoticeState] = frozenset(("input_unlisted", "input_incomplete", "input_unavailable"))
 
 # Series of these are no images: an archive may have some that are never sent to us.
 OBJECT_MODALITIES = frozenset(
@@ -264,10 +267,12 @@ class EvidenceCollector:
                 notice.kind,
                 notice.source_ae,
                 frozenset(uid for uids in notice.named.values() for uid in uids),
-                is_open=notice.state == "in_progress",
+                is_open=notice.state in ("in_progress", "input_incomplete"),
                 by_series={series_uid: frozenset(uids) for series_uid, uids in notice.named.items()},
+                proves=notice.state not in LISTS_IN_PART,
             )
             for notice in notices
+            if notice.state != "canceled"  # withdrawn
         )
         held = self._held_of(receiving) if stated else {}
         counts = self._counts_of(receiving)

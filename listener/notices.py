@@ -1,11 +1,11 @@
-"""PURE: what an MPPS or Instance Availability Notification says, as the listener logs it and rows keep it.
+"""PURE: what an MPPS, availability notification or UPS says, as the listener logs it and rows keep it.
 
 A notice goes through the spool's log like an instance, so it is durable before it is answered and stands in
 one order with the images. Its record: meta as of an instance, with "notice" (its kind) and "state" instead of
 a SOP class; as payload the JSON object {"study": UID or "", "series": {Series UID: [SOP Instance UID, ...]}}.
 
 Kept are the UIDs of what is stated and nothing of the patient. Source: PS3.4 F.7.2 and table F.7.2-1 (MPPS),
-R.3.2 and table R.3.2-1 (instance availability); PS3.7 annex C (status).
+R.3.2 and table R.3.2-1 (instance availability); PS3.7 annex C (status). `listener.unified_steps` reads a UPS.
 """
 
 import json
@@ -73,41 +73,41 @@ def read_mpps(dataset: Dataset, *, sop_uid: str, is_new: bool) -> ReadNotice | R
     An N-SET may leave the status out (it only adds series): then the step is still in progress. An N-CREATE
     that is final already is taken, though the standard wants IN PROGRESS first: it says what it says.
     """
-    status = _text(dataset, "PerformedProcedureStepStatus") or ("" if is_new else "IN PROGRESS")
+    status = text_of(dataset, "PerformedProcedureStepStatus") or ("" if is_new else "IN PROGRESS")
     state = _MPPS_STATES.get(status)
     if not is_uid(sop_uid.encode("ascii", "replace")):
         return Refusal(INVALID_VALUE, "the SOP Instance UID of the procedure step is none")
     if state is None:
         code = INVALID_VALUE if status else MISSING_ATTRIBUTE
         return Refusal(code, "Performed Procedure Step Status is not one of its three values")
-    steps = _items(dataset, "ScheduledStepAttributesSequence")
-    studies = {uid for step in steps if (uid := _text(step, "StudyInstanceUID"))}
+    steps = items_of(dataset, "ScheduledStepAttributesSequence")
+    studies = {uid for step in steps if (uid := text_of(step, "StudyInstanceUID"))}
     if not all(is_uid(uid.encode("ascii", "replace")) for uid in studies):
         return Refusal(INVALID_VALUE, "a Study Instance UID is none")
     named: dict[str, list[str]] = {}
-    for series in _items(dataset, "PerformedSeriesSequence"):
-        uid = _text(series, "SeriesInstanceUID")
+    for series in items_of(dataset, "PerformedSeriesSequence"):
+        uid = text_of(series, "SeriesInstanceUID")
         for sequence in ("ReferencedImageSequence", "ReferencedNonImageCompositeSOPInstanceSequence"):
-            named.setdefault(uid, []).extend(_storable(_items(series, sequence)))
-    return _notice("mpps", state, sop_uid, studies.pop() if len(studies) == 1 else "", named)
+            named.setdefault(uid, []).extend(storable(items_of(series, sequence)))
+    return read_notice("mpps", state, sop_uid, studies.pop() if len(studies) == 1 else "", named)
 
 
 def read_availability(dataset: Dataset, *, sop_uid: str) -> ReadNotice | Refusal:
     """An Instance Availability Notification; instances that are UNAVAILABLE are not named."""
-    study_uid = _text(dataset, "StudyInstanceUID")
+    study_uid = text_of(dataset, "StudyInstanceUID")
     if not study_uid or "ReferencedSeriesSequence" not in dataset:
         return Refusal(MISSING_ATTRIBUTE, "Study Instance UID and Referenced Series Sequence are needed")
     if not is_uid(study_uid.encode("ascii", "replace")) or not is_uid(sop_uid.encode("ascii", "replace")):
         return Refusal(INVALID_VALUE, "a UID is none")
     named: dict[str, list[str]] = {}
-    for series in _items(dataset, "ReferencedSeriesSequence"):
+    for series in items_of(dataset, "ReferencedSeriesSequence"):
         available = [
             item
-            for item in _items(series, "ReferencedSOPSequence")
-            if _text(item, "InstanceAvailability") != "UNAVAILABLE"
+            for item in items_of(series, "ReferencedSOPSequence")
+            if text_of(item, "InstanceAvailability") != "UNAVAILABLE"
         ]
-        named.setdefault(_text(series, "SeriesInstanceUID"), []).extend(_storable(available))
-    return _notice("ian", "available", sop_uid, study_uid, named)
+        named.setdefault(text_of(series, "SeriesInstanceUID"), []).extend(storable(available))
+    return read_notice("ian", "available", sop_uid, study_uid, named)
 
 
 def is_notice(meta: bytes) -> bool:
@@ -135,9 +135,10 @@ def received_notice(meta: bytes, payload: bytes, *, uid_root: str | None) -> Rec
     )
 
 
-def _notice(
+def read_notice(
     kind: NoticeKind, state: NoticeState, sop_uid: str, study_uid: str, named: Mapping[str, list[str]]
 ) -> ReadNotice | Refusal:
+    """A notice of what was named, if that is within bounds and its UIDs are UIDs."""
     if sum(map(len, named.values())) > NAMED_MAX or len(named) > STEPS_MAX:
         return Refusal(PROCESSING_FAILURE, f"more than {NAMED_MAX} instances or {STEPS_MAX} series")
     uids = (uid for series, members in named.items() if members for uid in (series, *members))
@@ -147,19 +148,21 @@ def _notice(
     return ReadNotice(kind, state, sop_uid, study_uid, kept)
 
 
-def _storable(items: Iterable[Dataset]) -> list[str]:
+def storable(items: Iterable[Dataset]) -> list[str]:
     """UIDs of the instances of classes that we take: others will never be here."""
     return [
-        _text(item, "ReferencedSOPInstanceUID")
+        text_of(item, "ReferencedSOPInstanceUID")
         for item in items
-        if _text(item, "ReferencedSOPClassUID") in STORAGE_CLASSES
+        if text_of(item, "ReferencedSOPClassUID") in STORAGE_CLASSES
     ]
 
 
-def _items(dataset: Dataset, keyword: str) -> list[Dataset]:
+def items_of(dataset: Dataset, keyword: str) -> list[Dataset]:
+    """The items of a sequence; none where it is absent or empty."""
     value: Any = dataset.get(keyword)
     return list(value) if value else []
 
 
-def _text(dataset: Dataset, keyword: str) -> str:
+def text_of(dataset: Dataset, keyword: str) -> str:
+    """A value as text, without padding; empty where it is absent."""
     return str(dataset.get(keyword) or "").strip(" \0")

@@ -37,7 +37,7 @@ from db.intake import (
     refuse_association,
     rehearse_batch,
 )
-from db.notices import record_notice
+from db.notices import record_notice, unified_step_state
 from db.pauses import longest_pauses
 from db.records import AskedCommitment, Location, Mark, ReceivedInstance, ReceivedNotice, ReceivingStudy
 from db.segments import forget_retired, take_retired
@@ -52,7 +52,7 @@ from listener.evidence import EvidenceCollector
 from listener.fetching import Fetching
 from listener.loop import Refused
 from listener.notices import is_notice, received_notice
-from listener.recorder_link import STORE, RecorderEnd
+from listener.recorder_link import STORE, AskedStep, RecorderEnd
 from listener.reports import Reports
 from listener.rhythm import Bounds, Rhythm, rhythms_of
 from listener.whole_series import whole_series
@@ -69,6 +69,7 @@ LEARN_STUDIES_MAX = 1000  # all peers together
 # A judged commitment is left so long to the association it was asked on; then it is reported on another one.
 SAME_ASSOCIATION_SECONDS = 20.0
 TRIED_REPORTS_MAX = 500
+ASKED_STEPS_MAX = 100  # who asks waits, so there are never more than unusual associations
 STOP_SECONDS = 2.0  # less than the receiver waits for this process
 
 
@@ -93,6 +94,7 @@ class Recorder:
         self._trouble_seconds = 0.0
         self._refused: deque[Refused] = deque(maxlen=REFUSALS_MAX)
         self._tried_reports: deque[tuple[str, bool]] = deque(maxlen=TRIED_REPORTS_MAX)
+        self._asked_steps: deque[tuple[AskedStep, Mark | None]] = deque(maxlen=ASKED_STEPS_MAX)
         self._may_judge = True
         self._reports = Reports(settings, db)
         self._log = logger("recorder")
@@ -114,6 +116,9 @@ class Recorder:
                 self._look_at = 0.0
             self._refused.extend(self._link.refusals())
             self._tried_reports.extend(self._link.tried_reports())
+            # What was acknowledged before a question is committed by now.
+            committed = self._link.committed()
+            self._asked_steps.extend((asked, committed) for asked in self._link.asked_steps())
             self._attempt()
             is_behind = self._is_behind()
             if self._link.is_stopping:
@@ -134,6 +139,7 @@ class Recorder:
             self._apply_batch()
             self._judge_commitments()
             self._note_tried_reports()
+            self._answer_steps()
             self._close_whole_studies()
             self._offer_retired()
             if not self._is_behind() and not self._link.is_stopping:
@@ -202,6 +208,15 @@ class Recorder:
                 report_apart(self._db, token)
                 self._reports.look()
             self._tried_reports.popleft()
+
+    def _answer_steps(self) -> None:
+        """Say what is known of the UPS that were asked for, once the log before the question is applied."""
+        while self._asked_steps:
+            asked, committed = self._asked_steps[0]
+            if committed and (self._mark is None or _place(self._mark) < _place(committed)):
+                return
+            self._link.step(asked.token, unified_step_state(self._db, asked.source_ae, asked.sop_uid))
+            self._asked_steps.popleft()
 
     def _apply_batch(self) -> None:
         """Record what lies between the mark and the committed end, at most one batch of it."""

@@ -1,9 +1,10 @@
 """The wire between the receiver and the recorder's process: a shared mark, a bell, and short messages.
 
 To the recorder: the spool's committed mark (shared memory, so that the receiver never waits), what was
-refused, and which storage commitments were reported on the associations they were asked on. Back: the
-segments that no row needs any more, and what was found of such a request. A message that does not fit is
-dropped, never waited for; then a report is made again. The end of the wire is the end of the receiver.
+refused, which storage commitments were reported on the associations they were asked on, and which UPS a peer
+asks for. Back: the segments that no row needs any more, and what was found of such a request. A message that
+does not fit is dropped, never waited for; then a report is made again. The end of the wire is the end of the
+receiver.
 """
 
 import json
@@ -13,11 +14,11 @@ import socket
 import struct
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 from xxhash import xxh3_64_intdigest
 
-from db.records import Mark
+from db.records import Mark, NoticeState
 from listener.loop import Refused
 
 STORE = "instances"
@@ -28,6 +29,15 @@ RETIRED_MAX = 1000  # per message; the rest comes with the next one
 _MARK = struct.Struct("<QQQQ")  # segment, epoch and offset of the mark; the last epoch before the writer's
 _SUM = struct.Struct("<Q")
 _STOP = {"stop": True}
+
+
+@dataclass(frozen=True, slots=True)
+class AskedStep:
+    """A question about a UPS; `token` is the receiver's name of it."""
+
+    token: str
+    source_ae: str
+    sop_uid: str
 
 
 class ReceiverEnd:
@@ -47,6 +57,7 @@ class ReceiverEnd:
         self._published: Mark | None = None
         self._retired: tuple[tuple[int, int], ...] = ()
         self.take_judged: Callable[[str, str], None] | None = None
+        self.take_step: Callable[[str, NoticeState | None], None] | None = None
 
     @property
     def inherited(self) -> tuple[int, int, int]:
@@ -72,6 +83,10 @@ class ReceiverEnd:
         """Tell whether a storage commitment was reported on the association of its request; any thread."""
         self._send({"tried_report": token, "is_reported": is_reported})
 
+    def ask_step(self, token: str, source_ae: str, sop_uid: str) -> None:
+        """Ask what is known of a UPS of this sender; any thread."""
+        self._send({"asked_step": asdict(AskedStep(token, source_ae, sop_uid))})
+
     def stop(self) -> None:
         """Ask the recorder to apply what is there and to end."""
         self._send(_STOP)
@@ -89,6 +104,8 @@ class ReceiverEnd:
                 self._retired = tuple((int(s), int(e)) for s, e in message["retired"])
             elif "judged" in message and self.take_judged is not None:
                 self.take_judged(message["judged"], message["outcome"])
+            elif "step" in message and self.take_step is not None:
+                self.take_step(message["step"], message["state"])
 
     def close(self) -> None:
         """Close both ends here; the recorder sees the end."""
@@ -115,6 +132,7 @@ class RecorderEnd:
         self.is_stopping = False
         self.live_since = 0  # as last told; see `ReceiverEnd`
         self._tried_reports: list[tuple[str, bool]] = []
+        self._asked_steps: list[AskedStep] = []
 
     def committed(self) -> Mark | None:
         """How far the log is durable; None before the receiver said so."""
@@ -137,6 +155,11 @@ class RecorderEnd:
         tried, self._tried_reports = self._tried_reports, []
         return tried
 
+    def asked_steps(self) -> list[AskedStep]:
+        """Which UPS were asked for; after `refusals`."""
+        asked, self._asked_steps = self._asked_steps, []
+        return asked
+
     def refusals(self) -> list[Refused]:
         """What was refused since; reads all messages, so it notices the end of the receiver, too."""
         found: list[Refused] = []
@@ -153,6 +176,8 @@ class RecorderEnd:
             said = json.loads(message)
             if "tried_report" in said:
                 self._tried_reports.append((said["tried_report"], said["is_reported"]))
+            elif "asked_step" in said:
+                self._asked_steps.append(AskedStep(**said["asked_step"]))
             else:
                 found.append(Refused(**said["refused"]))
         return found
@@ -161,6 +186,11 @@ class RecorderEnd:
         """Tell the receiver what was found; it may report on the association of the request."""
         with suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
             self.socket.send(json.dumps({"judged": token, "outcome": outcome}).encode())
+
+    def step(self, token: str, state: NoticeState | None) -> None:
+        """Tell the receiver what is known of a UPS that it asked for; None: nothing."""
+        with suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
+            self.socket.send(json.dumps({"step": token, "state": state}).encode())
 
     def offer(self, retired: Sequence[tuple[int, int]]) -> None:
         """Tell the receiver which segments may be recycled."""

@@ -34,6 +34,7 @@ from listener.negotiate import Negotiator
 from listener.ports import listen
 from listener.recorder_link import STORE, ReceiverEnd
 from listener.served_certificate import ServedCertificate
+from listener.step_lookups import StepLookups
 from listener.stow.process import StowProcess
 from listener.unusual import UnusualAssociations, UnusualLimits
 
@@ -107,8 +108,9 @@ def _serve(
         publish=link.publish,
         secure=secure,
     )
-    unusual.serve_with(loop, tried_report=link.tried_report)
-    link.take_judged = unusual.report_judged
+    lookups = StepLookups(link.ask_step)
+    unusual.serve_with(loop, tried_report=link.tried_report, lookups=lookups)
+    link.take_judged, link.take_step = unusual.report_judged, lookups.answered
     loop.watch(link.socket.fileno(), link.receive)
     link.live_since = spool.live_since
     link.publish(spool.committed)

@@ -32,6 +32,14 @@ from listener.pdu import (
     REJECT_LIMIT,
 )
 from listener.received_file import STUDY_MISMATCH
+from listener.unified_steps import (
+    ALREADY_CANCELED,
+    ATTRIBUTES_LEFT_OUT,
+    NO_EVENT_REPORTS,
+    NO_SUCH_STEP,
+    NOT_SCHEDULED,
+    UNRECOGNIZED_OPERATION,
+)
 from listener.unusual import RESOURCE_LIMITATION
 
 STORE, STOW, NOTICE, COMMIT = "C-STORE", "STOW-RS", "notice", "commitment"
@@ -65,8 +73,8 @@ STATUSES: Final[Mapping[int, Answer]] = {
     ),
     RESOURCE_LIMITATION: Answer(
         (NOTICE, COMMIT),
-        "free disk is below listener.reserve_gib, too many wait for the disk, the listener stops, or it "
-        "needs a larger listener.segment_mib",
+        "free disk is below listener.reserve_gib, too many wait for the disk, the listener stops, it needs a "
+        "larger listener.segment_mib, or a UPS cannot be looked up because the database is away or behind",
         "Free disk space or lower retention.days; the sender may try again by itself.",
     ),
     NOT_AUTHORIZED: _of_instance(
@@ -77,8 +85,9 @@ STATUSES: Final[Mapping[int, Answer]] = {
     ),
     SOP_CLASS_NOT_SUPPORTED: _of_instance(
         SOP_CLASS_NOT_SUPPORTED,
-        (STORE, STOW),
-        "the request names another SOP class than its presentation context; by STOW-RS, a class not taken",
+        (STORE, STOW, NOTICE),
+        "the request names another SOP class than its presentation context, such as a C-FIND of procedure "
+        "steps; by STOW-RS, a class not taken",
     ),
     SOP_INSTANCE_INVALID: _of_instance(
         SOP_INSTANCE_INVALID, (STORE, STOW), "the SOP Instance UID of the request is not a UID"
@@ -117,7 +126,33 @@ STATUSES: Final[Mapping[int, Answer]] = {
         "Transaction UID or a reference is missing or no UID, or there are no or too many references",
         f"{_CORRECT_REQUEST} Several requests may take the place of a large one.",
     ),
-    NO_SUCH_ACTION: Answer((COMMIT,), "the action is not 1, request storage commitment", _CORRECT_REQUEST),
+    NO_SUCH_ACTION: Answer(
+        (NOTICE, COMMIT),
+        "the action is not 1, request storage commitment; of a UPS, it is not 2, request to cancel",
+        _CORRECT_REQUEST,
+    ),
+    ATTRIBUTES_LEFT_OUT: Answer(
+        (NOTICE,),
+        "a warning: of a UPS, attributes were asked for that are not kept; those that are were sent",
+        "Nothing to do.",
+    ),
+    ALREADY_CANCELED: Answer((NOTICE,), "a warning: the UPS was cancelled before", "Nothing to do."),
+    UNRECOGNIZED_OPERATION: Answer(
+        (NOTICE,),
+        "a UPS or an availability notice cannot be changed by N-SET; N-GET is for a UPS alone",
+        "Let the sender create the UPS again with the same UID: it takes the place of what was said before.",
+    ),
+    NO_SUCH_STEP: Answer(
+        (NOTICE,),
+        "no UPS with this UID was created by this AE title, or retention dropped it with its study",
+        "Nothing to do: nothing that it might have stated is waited for.",
+    ),
+    NOT_SCHEDULED: Answer(
+        (NOTICE,), "a UPS is created in another Procedure Step State than SCHEDULED", _CORRECT_NOTICE
+    ),
+    NO_EVENT_REPORTS: Answer(
+        (NOTICE,), "the action on a UPS is about a subscription", "Let the sender ask by N-GET."
+    ),
 }
 
 # Failure Reason of an instance in the report of a storage commitment.

@@ -2,18 +2,18 @@
 
 A socket comes here with its A-ASSOCIATE-RQ still unread, behind its TLS handshake where TLS is spoken; the
 caller's admission is done. Instances take the same durable way as all others: they are submitted to the loop
-and answered after its commit; notices of what was done or is available (`listener.notices`) and requests for
-storage commitment (`listener.commitment`) take it, too. What was found of such a request is reported on its
-association while that lives. What all of them hold in memory is bounded, and who has all places but one does
-not get the last. The guard and the association below are the one seam over pynetdicom's private
-parts; tests/contract holds it to them.
+and answered after its commit; notices of what was done, is available or is to be read (`listener.notices`,
+`listener.unified_steps`) and requests for storage commitment (`listener.commitment`) take it, too. What was
+found of such a request is reported on its association while that lives. What all of them hold in memory is
+bounded, and who has all places but one does not get the last. The guard and the association below are the one
+seam over pynetdicom's private parts; tests/contract holds it to them.
 """
 
 import select
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from io import BytesIO
@@ -33,7 +33,15 @@ from pynetdicom.transport import AddressInformation, AssociationSocket
 from config import guards_off
 from config.identity import IMPLEMENTATION_UID, IMPLEMENTATION_VERSION
 from config.logs import logger
-from listener.admission import NOT_AUTHORIZED, OUT_OF_RESOURCES, SUCCESS, Refusal, remedy_of
+from db.records import NoticeState
+from listener.admission import (
+    NOT_AUTHORIZED,
+    OUT_OF_RESOURCES,
+    SOP_CLASS_NOT_SUPPORTED,
+    SUCCESS,
+    Refusal,
+    remedy_of,
+)
 from listener.commitment import (
     REQUEST_BYTES_MAX,
     CommitmentRequest,
@@ -42,7 +50,7 @@ from listener.commitment import (
     refused_action,
     report_of,
 )
-from listener.contexts import COMMITMENT, COMMITMENT_INSTANCE, IMPLICIT_VR_LITTLE_ENDIAN, MPPS
+from listener.contexts import COMMITMENT, COMMITMENT_INSTANCE, IMPLICIT_VR_LITTLE_ENDIAN, MPPS, UPS_PUSH
 from listener.dataset_scan import DatasetScan
 from listener.intake import Announced, Sender
 from listener.loop import Loop
@@ -55,8 +63,17 @@ from listener.notices import (
     read_mpps,
 )
 from listener.reactor_turns import ReactorTurns
+from listener.step_lookups import StepLookups
 from listener.submissions import Submission, SubmittedInstance, SubmittedMessage
 from listener.tls_socket import TlsSocket
+from listener.unified_steps import (
+    ALREADY_CANCELED,
+    UNRECOGNIZED_OPERATION,
+    attributes_of,
+    canceled,
+    read_unified_step,
+    refused_step_action,
+)
 
 # pynetdicom keeps a message in memory: larger instances need a plain association, which streams. The bound is
 # for all unusual associations together.
@@ -229,15 +246,18 @@ class UnusualAssociations:
         self._live: list[_AdoptedAssociation] = []
         self._loop: Loop | None = None
         self._tried_report: Callable[[str, bool], None] = lambda token, is_reported: None
+        self._lookups: StepLookups | None = None
 
-    def serve_with(self, loop: Loop, *, tried_report: Callable[[str, bool], None]) -> None:
+    def serve_with(
+        self, loop: Loop, *, tried_report: Callable[[str, bool], None], lookups: StepLookups
+    ) -> None:
         """Submit instances to this loop.
 
         Parameters
         ----------
         tried_report : told, from any thread, whether a peer took the report of a storage commitment
         """
-        self._loop, self._tried_report = loop, tried_report
+        self._loop, self._tried_report, self._lookups = loop, tried_report, lookups
 
     def adopt(self, sock: socket.socket | TlsSocket, sender: Sender) -> bool:
         """Serve a socket whose request waits unread; False when all places are taken."""
@@ -253,6 +273,8 @@ class UnusualAssociations:
             association.bind(evt.EVT_N_CREATE, self._created, [association])
             association.bind(evt.EVT_N_SET, self._set, [association])
             association.bind(evt.EVT_N_ACTION, self._acted, [association])
+            association.bind(evt.EVT_N_GET, self._got, [association])
+            association.bind(evt.EVT_C_FIND, self._queried, [association])
             association.bind(evt.EVT_ESTABLISHED, self._established, [association])
             self._live.append(association)
         association.start()
@@ -322,7 +344,7 @@ class UnusualAssociations:
         return _status(refusal)
 
     def _created(self, event: evt.Event, association: _AdoptedAssociation) -> tuple[Dataset, Dataset | None]:
-        """N-CREATE of a procedure step or an availability notice."""
+        """N-CREATE of a procedure step, an availability notice or a UPS."""
         request: Any = event.request
         given = request.AffectedSOPInstanceUID
         sop_uid = str(given or generate_uid(prefix=None))
@@ -336,13 +358,19 @@ class UnusualAssociations:
     def _set(self, event: evt.Event, association: _AdoptedAssociation) -> tuple[Dataset, None]:
         """N-SET of a procedure step; of one we never heard of, too: its N-CREATE may be older than we are."""
         request: Any = event.request
+        if str(event.context.abstract_syntax) != MPPS:
+            association.guarded.message_bytes = 0
+            refusal = Refusal(UNRECOGNIZED_OPERATION, "it cannot be changed; create it again")
+            return _status(self._tell(association, refusal, "notice", "Correct the sender.")), None
         sop_uid = str(request.RequestedSOPInstanceUID)
         return _status(
             self._notified(event, association, request.ModificationList, sop_uid, is_new=False)
         ), None
 
     def _acted(self, event: evt.Event, association: _AdoptedAssociation) -> tuple[Dataset, None]:
-        """N-ACTION: a request for storage commitment."""
+        """N-ACTION: a request for storage commitment, or to cancel a UPS."""
+        if str(event.context.abstract_syntax) == UPS_PUSH:
+            return self._cancel_asked(event, association), None
         request: Any = event.request
         encoded: BytesIO | None = request.ActionInformation
         association.guarded.message_bytes = 0
@@ -353,6 +381,46 @@ class UnusualAssociations:
             refusal = self._asked(event, association)
         refusal = self._tell(association, refusal, "storage commitment", "Correct the sender.")
         return _status(refusal), None
+
+    def _cancel_asked(self, event: evt.Event, association: _AdoptedAssociation) -> Dataset:
+        request: Any = event.request
+        sop_uid = str(request.RequestedSOPInstanceUID)
+        association.guarded.message_bytes = 0
+        refusal = refused_step_action(request.ActionTypeID)
+        if refusal is None:
+            known = self._looked_up(association, sop_uid)
+            if known == "canceled":
+                return _status(Refusal(ALREADY_CANCELED, "it was cancelled before"))
+            refusal = known if isinstance(known, Refusal) else None
+        if refusal is None:
+            refusal = self._made_durable(SubmittedMessage(association.sender, canceled(sop_uid)))
+        return _status(self._tell(association, refusal, "request", "Correct the sender."))
+
+    def _got(self, event: evt.Event, association: _AdoptedAssociation) -> tuple[Dataset, Dataset | None]:
+        """N-GET: of a UPS alone."""
+        request: Any = event.request
+        association.guarded.message_bytes = 0
+        refusal: Refusal | None = Refusal(UNRECOGNIZED_OPERATION, "only a UPS can be asked for")
+        if str(event.context.abstract_syntax) == UPS_PUSH:
+            sop_uid = str(request.RequestedSOPInstanceUID)
+            known = self._looked_up(association, sop_uid)
+            if not isinstance(known, Refusal):
+                answer = Dataset()
+                answer.Status, attributes = attributes_of(sop_uid, known, event.attribute_identifiers)
+                return answer, attributes
+            refusal = known
+        return _status(self._tell(association, refusal, "request", "Correct the sender.")), None
+
+    def _queried(self, _: evt.Event, association: _AdoptedAssociation) -> Iterator[tuple[Dataset, None]]:
+        """C-FIND, which no class that we accept has; pynetdicom would answer as if the UPS were completed."""
+        association.guarded.message_bytes = 0
+        refusal = Refusal(SOP_CLASS_NOT_SUPPORTED, "procedure steps cannot be searched here")
+        yield _status(self._tell(association, refusal, "request", "Correct the sender.")), None
+
+    def _looked_up(self, association: _AdoptedAssociation, sop_uid: str) -> NoticeState | Refusal:
+        if self._lookups is None:
+            return Refusal(OUT_OF_RESOURCES, "the listener stops")
+        return self._lookups.state_of(association.sender.calling_ae, sop_uid)
 
     def _asked(self, event: evt.Event, association: _AdoptedAssociation) -> Refusal | None:
         context = event.context
@@ -429,6 +497,8 @@ def _read_notice(
         dataset = event.attribute_list if is_new else event.modification_list
         if str(event.context.abstract_syntax) == MPPS:
             return read_mpps(dataset, sop_uid=sop_uid, is_new=is_new)
+        if str(event.context.abstract_syntax) == UPS_PUSH:
+            return read_unified_step(dataset, sop_uid=sop_uid)
         return read_availability(dataset, sop_uid=sop_uid)
     except Exception as error:  # noqa: BLE001 pydicom fails in many ways; its words may quote a patient
         logger("listener").warning("a notice cannot be read", kind=type(error).__name__)

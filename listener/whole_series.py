@@ -4,10 +4,13 @@ Silence proves nothing here, only statements do, and all that is stated of the s
 held of it, instance by instance. A series is whole
 
 - at once, when a believed procedure step that ended lists it, and no step that is in progress does;
-- `SETTLE_SECONDS` after its last instance, when a believed availability notice names it and no step is in
-  progress: an archive may notify of what it has before it has the rest;
+- `SETTLE_SECONDS` after its last instance, when a believed availability notice names it, or a believed UPS
+  whose input is ready lists it, and nothing is open: an archive may notify of what it has before it has the
+  rest;
 - when the sending archive counted exactly what is held, twice, both times after the last instance of the
-  series, and no step is in progress.
+  series, and nothing is open.
+
+Open is a step that is in progress, and a UPS whose input is incomplete.
 
 What is not whole is not begun: the study's own end (`listener.completeness`) decides about the rest.
 """
@@ -48,7 +51,7 @@ def whole_series(evidence: Evidence, now: float, patience: Patience) -> WholeSer
         proof = _proof(series, evidence, believed)
         if proof is None:
             continue
-        settled_at = series.last_received_at + (settle_seconds if proof.how == "ian" else 0.0)
+        settled_at = series.last_received_at + (settle_seconds if proof.how in ("ian", "ups") else 0.0)
         if now >= settled_at:
             proofs[series.series_uid] = proof
         else:
@@ -60,10 +63,11 @@ def _proof(series: SeriesEvidence, evidence: Evidence, believed: list[Notice]) -
     if not series.instances or _is_short(series, evidence, believed):
         return None
     stating = [notice for notice in believed if notice.by_series.get(series.series_uid)]
-    named = frozenset[str]().union(*(notice.by_series[series.series_uid] for notice in stating))
+    proving = [notice for notice in stating if notice.proves]
+    named = frozenset[str]().union(*(notice.by_series[series.series_uid] for notice in proving))
     names_all = bool(named) and named == series.held
-    for how in ("mpps", "ian"):
-        sources = sorted({notice.source_ae for notice in stating if notice.how == how and not notice.is_open})
+    for how in ("mpps", "ian", "ups"):
+        sources = sorted({notice.source_ae for notice in proving if notice.how == how and not notice.is_open})
         others_open = any(notice.is_open for notice in (stating if how == "mpps" else believed))
         if names_all and sources and not others_open:
             words = f"{NOTICE_NAMES[how]} of {', '.join(sources)} names its {_counted(series.instances)}"

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 
 from config.identity import IMPLEMENTATION_UID, IMPLEMENTATION_VERSION
 from config.settings import Branch, DeliverySettings, ListenerSettings, StowSettings
+from db.notices import KEPT_MAX, KEPT_UNKNOWN_MAX
 from listener.commitment import REFERENCES_MAX
 from listener.contexts import (
     COMMITMENT,
@@ -86,6 +87,7 @@ archive and offers neither query nor retrieval.
 | Verification | yes | `preread doctor` |
 | Storage | images and other objects | results |
 | Modality Performed Procedure Step, Instance Availability Notification | yes | no |
+| Unified Procedure Step - Push | as statements of input; no step is performed | no |
 | Storage Commitment Push Model | peers with `may_ask_commitment` | no |
 | Study Root Query/Retrieve, FIND | no | peers with `ask_counts` |
 | Study Root Query/Retrieve, MOVE or GET | no | peers with `fetch_missing` |
@@ -203,13 +205,36 @@ shown as a conflict and answered 0x0000. Warnings (coercion, elements discarded)
 ### 4.4 Notices as SCP
 
 What peers state of a study, to know when it is whole ([operating](operating.md)): N-CREATE and N-SET of
-Modality Performed Procedure Step, N-CREATE of Instance Availability Notification.
+Modality Performed Procedure Step, N-CREATE of Instance Availability Notification, N-CREATE, N-GET and
+N-ACTION of Unified Procedure Step - Push.
 
 {_classes(NOTICE_CLASSES, MESSAGE_SET)}
 They are accepted on associations that propose no storage class. An N-SET of an unknown procedure step is
 kept, one of a final step changes nothing; both are answered 0x0000, as is a repeated N-CREATE. Of a step
 about several studies nothing is concluded; a notice names at most {NAMED_MAX:,} instances. Nothing of the
-patient is kept. Refusals:
+patient is kept.
+
+Of a **Unified Procedure Step** the Input Information Sequence is kept as a statement of what exists: UIDs of
+study, series and instances. Input Readiness State READY makes it a list that a study is held against, if
+each of its items has a Referenced SOP Sequence; UNAVAILABLE and READY with an item without one prove nothing;
+INCOMPLETE says that more will come. Input of several studies proves nothing of any. preread is not the
+performer:
+
+- *N-CREATE* needs Procedure Step State SCHEDULED, Input Readiness State and Input Information Sequence; it is
+  answered 0x0000 when it is durable. Other attributes are neither checked nor kept. Repeated by the same
+  AE title with the same UID it takes the place of the first, unless that was cancelled: then it changes
+  nothing, and is answered 0x0000.
+- *N-GET*, by the AE title that created it, returns SOP Class UID, SOP Instance UID, Procedure Step State and,
+  until it is cancelled, Input Readiness State. Other attributes, though the standard asks an SCP to keep
+  them, are not kept; when any is asked for, and when none is named, the answer is the warning 0x0001. The
+  state is SCHEDULED, or CANCELED; never IN PROGRESS or COMPLETED, whatever became of the study.
+- *N-ACTION*, action type 2, request to cancel, by the AE title that created it: the step is CANCELED and its
+  list is withdrawn; 0xB304 if it was before. Other actions are refused: nobody can subscribe or claim it.
+- It is known until `retention` drops its study; of one AE title and study, the last {KEPT_MAX} notices are
+  kept, of studies that are not here the last {KEPT_UNKNOWN_MAX:,}.
+
+The Pull, Watch, Event and Query classes are not accepted; C-FIND and N-SET of a UPS are refused. Refusals,
+and the two warnings:
 
 {_statuses("notice")}
 ### 4.5 Storage Commitment as SCP

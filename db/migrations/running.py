@@ -18,13 +18,13 @@ def _config() -> Config:
     return config
 
 
-def upgrade(conn: sa.Connection) -> None:
-    """Apply all missing revisions within the open transaction: all or none."""
+def upgrade(conn: sa.Connection, revision: str = "head") -> None:
+    """Apply all missing revisions, up to one, within the open transaction: all or none."""
     if conn.dialect.name == "postgresql":
         conn.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
     config = _config()
     config.attributes["connection"] = conn
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)
 
 
 def current_revision(conn: sa.Connection) -> str | None:

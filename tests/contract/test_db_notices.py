@@ -15,6 +15,7 @@ from db.notices import (
     merged,
     notices_of_receiving,
     record_notice,
+    unified_step_state,
 )
 from db.records import ReceivedNotice
 from db.timeline import events_of
@@ -126,6 +127,43 @@ def test_notices_go_with_their_study(db, life) -> None:
     assert kept(db) == 0
 
 
+PUSHED = ReceivedNotice(
+    *("ups", "input_incomplete", "1.7.5", "1.2.1", "MANAGER", "10.0.0.9", 100.0), {"1.2.1.1": ("9.1", "9.2")}
+)
+CANCELED = replace(PUSHED, state="canceled", study_uid="", named={})
+
+
+def test_step_that_was_pushed_is_replaced_when_it_is_pushed_again_until_it_is_cancelled(db, life) -> None:
+    study = life.receive()
+    ready = replace(PUSHED, state="input_ready", named={"1.2.1.1": ("9.1",)})
+    assert unified_step_state(db, "MANAGER", "1.7.5") is None
+    for message in (PUSHED, ready):
+        record_notice(db, message)
+        assert notices_of_receiving(db) == {"1.2.1": [message]}
+        assert unified_step_state(db, "MANAGER", "1.7.5") == message.state
+    record_notice(db, CANCELED)
+    record_notice(db, PUSHED)
+    assert unified_step_state(db, "MANAGER", "1.7.5") == "canceled"
+    assert unified_step_state(db, "OTHER", "1.7.5") is None
+    assert unified_step_state(db, "MANAGER", "1.7.6") is None
+    assert told(db, study.id) == [
+        "MANAGER: unified procedure step, its input incomplete: 2 instances in 1 series",
+        "MANAGER: unified procedure step, its input ready: 1 instance in 1 series",
+        "MANAGER: unified procedure step canceled: 1 instance in 1 series",
+    ]
+
+
+PUSHES = st.lists(
+    st.builds(
+        replace,
+        st.just(PUSHED),
+        state=st.sampled_from(["input_ready", "input_incomplete", "input_unavailable", "canceled"]),
+        study_uid=st.sampled_from(["", "1.2.1", "1.2.2"]),
+        named=st.dictionaries(st.just("1.1"), st.sampled_from([("9.1",), ("9.1", "9.2")])),
+    ).map(lambda pushed: replace(pushed, study_uid="", named={}) if pushed.state == "canceled" else pushed),
+    min_size=1,
+    max_size=5,
+)
 MESSAGES = st.lists(
     st.builds(
         ReceivedNotice,
@@ -170,3 +208,18 @@ def test_a_step_that_ended_stays_ended_as_it_was(messages: list[ReceivedNotice])
     else:
         assert found.state == "in_progress"
     assert found.study_uid == max(message.study_uid for message in messages)
+
+
+@given(PUSHES, st.integers(0, 4))
+def test_a_pushed_step_says_what_was_said_last_before_it_was_cancelled_in_any_replay(
+    messages: list[ReceivedNotice], back: int
+) -> None:
+    once = after(messages)
+    assert after(messages[back:], once) == once
+    states = [message.state for message in messages]
+    if "canceled" not in states:
+        assert once == messages[-1]
+    else:
+        said = messages[: states.index("canceled")]
+        assert once.state == "canceled"
+        assert (once.study_uid, once.named) == ((said[-1].study_uid, said[-1].named) if said else ("", {}))

@@ -13,6 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from db.engine import Database
+from db.migrations.running import upgrade
 from db.tables import METADATA
 
 Opener = Callable[..., Database]
@@ -91,3 +92,21 @@ def test_migration_killed_inside_leaves_no_half_schema(empty_url: str, open_data
         assert sa.inspect(conn).get_table_names() == []
     database.migrate()
     assert database.schema_is_current()
+
+
+def test_notices_of_an_older_schema_are_kept_when_steps_may_be_pushed(
+    empty_url: str, open_database: Opener
+) -> None:
+    database = open_database(empty_url)
+    with database.write() as conn:
+        upgrade(conn, "0003")
+        conn.exec_driver_sql(
+            "INSERT INTO notice "
+            "(kind, source_ae, sop_uid, study_uid, state, named, address, received_at, told) "
+            "VALUES ('mpps', 'CT', '1.7', '1.2', 'completed', '{}', '10.0.0.7', 1.5, false)"
+        )
+    database.migrate()
+    with database.write() as conn:
+        conn.exec_driver_sql("UPDATE notice SET state = 'input_ready', kind = 'ups'")
+        (row,) = conn.exec_driver_sql("SELECT id, kind, source_ae, sop_uid, received_at FROM notice")
+    assert tuple(row) == (1, "ups", "CT", "1.7", 1.5)

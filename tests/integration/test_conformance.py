@@ -79,7 +79,7 @@ def accepted(
 
 def test_page_has_tables() -> None:
     assert len(STORAGE) > 50
-    assert len(APART) == 3
+    assert len(APART) == 4
     assert {name: len(uids) > 1 for name, uids in SYNTAXES.items()} == {"A": True, "B": True}
     assert len(ALL_CLASSES) > 5 * len(CLASSES)
     assert set().union(*SYNTAXES.values()) < ALL_SYNTAXES

@@ -13,6 +13,7 @@ import pytest
 from dicom_peer import CT, Peer, associate_request, ct_dataset, new_uid
 from listener_process import ListenerProcess, seen, state_of, wait_until
 from orthanc_process import ORTHANC_AE, Orthanc, need_installed, running_orthanc
+from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 from pynetdicom import AE
 from pynetdicom.association import Association
@@ -22,7 +23,7 @@ from db.engine import Database
 from db.intake import close_study, record_batch
 from db.notices import notices_of_receiving
 from db.records import JobRecord, Location, ReceivedInstance
-from listener.contexts import AVAILABILITY, MPPS
+from listener.contexts import AVAILABILITY, MPPS, UPS_PUSH
 
 SCANNER = {"name": "ct", "ae_title": "SCANNER", "addresses": ["127.0.0.0/8"], "notices_about": "any"}
 PACS: Mapping[str, Any] = {"name": "pacs", "ae_title": "PACS", "addresses": ["127.0.0.0/8"]}
@@ -73,6 +74,20 @@ class Study:
             step.PerformedSeriesSequence.append(item)
         return step
 
+    def pushed(self, readiness: str = "READY", *, skip: int = 0) -> Dataset:
+        """A step of a workflow manager whose input is the study, but for its last `skip` images."""
+        step = Dataset()
+        step.ProcedureStepState, step.InputReadinessState = "SCHEDULED", readiness
+        step.PatientName, step.ProcedureStepLabel = "Doe^Jane", "Segment"
+        step.InputInformationSequence = []
+        images = self.images[: len(self.images) - skip]
+        for series in dict.fromkeys(series for series, _ in images):
+            item = Dataset()
+            item.TypeOfInstances, item.StudyInstanceUID, item.SeriesInstanceUID = "DICOM", self.uid, series
+            item.ReferencedSOPSequence = [reference(uid) for of, uid in images if of == series]
+            step.InputInformationSequence.append(item)
+        return step
+
     def available(self) -> Dataset:
         notice = Dataset()
         notice.StudyInstanceUID = self.uid
@@ -99,6 +114,7 @@ def associated(port: int, calling: str = "SCANNER") -> Iterator[Association]:
     ae = AE(ae_title=calling)
     ae.add_requested_context(MPPS)
     ae.add_requested_context(AVAILABILITY)
+    ae.add_requested_context(UPS_PUSH)
     association = ae.associate("127.0.0.1", port, ae_title="PREREAD")
     assert association.is_established
     try:
@@ -120,6 +136,28 @@ def end_step(association: Association, study: Study, step: str, status: str = "C
 def notify(association: Association, study: Study, uid: str | None = None) -> Dataset:
     status, _ = association.send_n_create(study.available(), AVAILABILITY, uid)
     return status
+
+
+def push(association: Association, step: Dataset, uid: str) -> int:
+    status, _ = association.send_n_create(step, UPS_PUSH, uid)
+    return int(status.Status)
+
+
+def cancel(association: Association, uid: str, action: int = 2) -> int:
+    status, _ = association.send_n_action(None, action, UPS_PUSH, uid)
+    return int(status.Status)
+
+
+def pushed_state(association: Association, uid: str) -> tuple[int, str, str]:
+    """Status, state and readiness, as its creator gets them."""
+    asked = [int(tag_for_keyword(name) or 0) for name in ("ProcedureStepState", "InputReadinessState")]
+    status, step = association.send_n_get(asked, UPS_PUSH, uid)
+    step = step or Dataset()
+    return (
+        int(status.Status),
+        str(step.get("ProcedureStepState", "")),
+        str(step.get("InputReadinessState", "")),
+    )
 
 
 def closing_words(db: Database, study: Study) -> tuple[str, str]:
@@ -199,6 +237,97 @@ def test_acknowledged_notice_survives_a_kill_and_is_kept_once(tmp_path: Path, da
         wait_until(lambda: state_of(db, study.uid) == "receiving", what="the next revision")
         (notice,) = notices_of_receiving(db)[study.uid]
         assert (notice.state, sum(map(len, notice.named.values()))) == ("completed", 3)
+
+
+def test_study_closes_when_all_input_that_a_manager_listed_is_here(tmp_path: Path, database_url: str) -> None:
+    study, first, second = Study(), new_uid(), new_uid()
+    ours = input_item(study, own_uid(b"our series"), [own_uid(b"a result")])
+    node = ListenerProcess(tmp_path, database_url, peers=(SCANNER, PACS), listener=MINUTES)
+    with node, associated(node.port) as manager:
+        assert push(manager, study.pushed("INCOMPLETE", skip=1), first) == 0
+        assert pushed_state(manager, first) == (0, "SCHEDULED", "INCOMPLETE")
+        node.kill()
+    with node, closing(node.open_database()) as db:
+        study.send(node.port)
+        with associated(node.port) as manager:
+            assert pushed_state(manager, first) == (0, "SCHEDULED", "INCOMPLETE")
+            part, rest = study.pushed(skip=1), study.pushed()
+            rest.InputInformationSequence = [*rest.InputInformationSequence[1:], ours]
+            assert push(manager, part, second) == 0
+            assert push(manager, rest, first) == 0, "now ready, and what the other list lacks"
+            assert pushed_state(manager, first) == (0, "SCHEDULED", "READY")
+        assert closing_words(db, study) == (
+            "ups",
+            "whole: unified procedure step of SCANNER: all 3 instances named are here",
+        )
+        assert told(db, study) == [
+            "SCANNER: unified procedure step, its input incomplete: 2 instances in 1 series",
+            "SCANNER: unified procedure step, its input ready: 2 instances in 1 series",
+            "SCANNER: unified procedure step, its input ready: 1 instance in 1 series",
+        ]
+        assert node.terminate() == 0
+        assert not any(b"Doe" in item.meta for item in node.replayed())
+
+
+def input_item(study: Study, series: str, uids: Sequence[str]) -> Dataset:
+    item = Dataset()
+    item.StudyInstanceUID, item.SeriesInstanceUID = study.uid, series
+    item.ReferencedSOPSequence = [reference(uid) for uid in uids]
+    return item
+
+
+def test_step_that_is_cancelled_is_not_waited_for_and_only_its_creator_knows_it(tmp_path: Path) -> None:
+    study, step, unknown = Study(), new_uid(), new_uid()
+    listener = {"quiet_seconds": 0.2}  # and an hour for what is missing
+    with (
+        ListenerProcess(tmp_path, peers=(SCANNER, PACS, VIEWER), listener=listener) as node,
+        closing(node.open_database()) as db,
+        associated(node.port) as manager,
+    ):
+        assert push(manager, study.pushed(), step) == 0
+        study.send(node.port, skip=1)
+        wait_until(lambda: state_of(db, study.uid) and told(db, study), what="the study and its step")
+        assert state_of(db, study.uid) == "receiving"
+        with associated(node.port, "PACS") as other:
+            assert cancel(other, step) == 0xC307
+            assert pushed_state(other, step) == (0xC307, "", "")
+        assert cancel(manager, unknown) == 0xC307
+        assert cancel(manager, step) == 0
+        assert closing_words(db, study)[0] == "quiet"
+        assert cancel(manager, step) == 0xB304
+        assert pushed_state(manager, step) == (0x0001, "CANCELED", "")
+        assert told(db, study)[-1] == "SCANNER: unified procedure step canceled: 3 instances in 2 series"
+
+
+def test_what_a_manager_may_not_ask_is_refused_by_name(tmp_path: Path) -> None:
+    study, step = Study(), new_uid()
+    with (
+        ListenerProcess(tmp_path, peers=(SCANNER, VIEWER), listener=MINUTES) as node,
+        associated(node.port) as manager,
+    ):
+        with associated(node.port, "VIEWER") as viewer:
+            assert push(viewer, study.pushed(), step) == 0x0124
+            assert cancel(viewer, step) == 0xC307
+        begun, no_list = study.pushed(), study.pushed()
+        begun.ProcedureStepState = "IN PROGRESS"
+        del no_list.InputInformationSequence
+        assert push(manager, begun, step) == 0xC309
+        assert push(manager, no_list, step) == 0x0120
+        assert push(manager, study.pushed("SOON"), step) == 0x0106
+        assert pushed_state(manager, step)[0] == 0xC307, "nothing of it was kept"
+        assert push(manager, study.pushed(), step) == 0
+        assert (cancel(manager, step, 1), cancel(manager, step, 3)) == (0x0123, 0xC315)
+        status, _ = manager.send_n_set(study.pushed(), UPS_PUSH, step)
+        assert status.Status == 0x0211
+        ((status, _),) = manager.send_c_find(study.pushed(), UPS_PUSH)
+        assert status.Status == 0x0122
+        status, _ = manager.send_n_get([], MPPS, step)
+        assert status.Status == 0x0211
+        status, found = manager.send_n_get([], UPS_PUSH, step)
+        assert (status.Status, found.SOPInstanceUID, found.ProcedureStepState) == (1, step, "SCHEDULED")
+        assert node.terminate() == 0
+        kept = [json.loads(item.meta) for item in node.replayed()]
+        assert [(meta["notice"], meta["state"]) for meta in kept] == [("ups", "input_ready")]
 
 
 @pytest.mark.parametrize("status", [None, "DISCONTINUED"])

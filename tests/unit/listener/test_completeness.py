@@ -55,6 +55,10 @@ def ian(*uids: str, source: str = "PACS") -> Notice:
     return Notice("ian", source, frozenset(uids))
 
 
+def ups(*uids: str, source: str = "SCANNER", is_open: bool = False, proves: bool = True) -> Notice:
+    return Notice("ups", source, frozenset(uids), is_open=is_open, proves=proves and not is_open)
+
+
 def counted(number: int, *, is_stable: bool = True, source: str = "PACS") -> Count:
     return Count(source, {"1.2.0": number}, is_stable=is_stable)
 
@@ -92,7 +96,9 @@ def test_silence_means_nothing_while_instances_wait_to_be_recorded() -> None:
 # Statements that close.
 
 
-@pytest.mark.parametrize("notice", [mpps(*FIVE), ian(*FIVE), ian(*FIVE, source="SCANNER")])
+@pytest.mark.parametrize(
+    "notice", [mpps(*FIVE), ian(*FIVE), ian(*FIVE, source="SCANNER"), ups(*FIVE), ups(*FIVE, source="PACS")]
+)
 def test_believed_notice_that_names_everything_held_closes_once_settled(notice: Notice) -> None:
     found = evidence(notice, last=100)
     assert decide(found, 100, PATIENCE) == WaitUntil(100 + SETTLE_SECONDS)
@@ -107,6 +113,17 @@ def test_notices_of_single_series_prove_together_what_none_proves_alone() -> Non
     first, second = ian("9.0", "9.1"), ian("9.2", "9.3", "9.4")
     assert decide(evidence(first), 5, PATIENCE) == WaitUntil(30)
     assert isinstance(decide(evidence(first, second), 5, PATIENCE), Whole)
+
+
+def test_lists_of_input_prove_together_with_each_other_and_with_notices() -> None:
+    parts = [ups("9.0", "9.1"), ups("9.2", source="PACS"), ian("9.3", "9.4")]
+    for left_out in range(3):
+        some = [part for n, part in enumerate(parts) if n != left_out]
+        assert decide(evidence(*some), 5, PATIENCE) == WaitUntil(30)
+    whole = decide(evidence(*parts), 5, PATIENCE)
+    assert whole == Whole("ian", "availability notice of PACS: all 5 instances named are here")
+    whole = decide(evidence(ups(*FIVE)), 5, PATIENCE)
+    assert whole == Whole("ups", "unified procedure step of SCANNER: all 5 instances named are here")
 
 
 def test_count_of_the_archive_closes_when_it_said_the_same_twice() -> None:
@@ -126,6 +143,12 @@ def test_count_of_the_archive_closes_when_it_said_the_same_twice() -> None:
         (evidence(count=counted(7, is_stable=False)), "2 instances counted by PACS missing"),
         (evidence(mpps(is_open=True)), "a procedure step of SCANNER is still in progress"),
         (evidence(ian(*FIVE), mpps(is_open=True)), "a procedure step of SCANNER is still in progress"),
+        (evidence(ups(*FIVE, "9.5")), "1 instance stated by SCANNER missing"),
+        (evidence(ups(*FIVE, "9.5", proves=False)), "1 instance stated by SCANNER missing"),
+        (evidence(ups(*FIVE, is_open=True)), "the input that SCANNER listed is incomplete"),
+        (evidence(ian(*FIVE), ups(is_open=True)), "the input that SCANNER listed is incomplete"),
+        (evidence(ups(*FIVE), ups("9.0", is_open=True)), "the input that SCANNER listed is incomplete"),
+        (evidence(ups("9.0", is_open=True), count=counted(5)), "the input that SCANNER listed is incomplete"),
         (evidence(mpps(*FIVE), count=counted(7)), "2 instances counted by PACS missing"),
     ],
 )
@@ -165,6 +188,11 @@ def test_quiet_period_longer_than_the_wait_for_missing_instances_is_kept() -> No
         evidence(mpps(*FIVE, "9.5", source="NOBODY")),  # of one that is no peer any more
         evidence(mpps(is_open=True, source="RIS")),
         evidence(ian(*FIVE, source="FAST")),
+        evidence(ups(*FIVE, proves=False)),  # a list that is known not to say all
+        evidence(ups(*FIVE - {"9.0"}), ups("9.0", proves=False)),
+        evidence(ups("9.0", "9.1")),
+        evidence(ups()),
+        evidence(ups(*FIVE, source="RIS"), ups(is_open=True, source="RIS")),
     ],
 )
 def test_statement_that_proves_nothing_neither_closes_nor_delays(found: Evidence) -> None:
@@ -199,10 +227,11 @@ PEERS = st.sampled_from(["PACS", "FAST", "SCANNER", "RIS", "NOBODY"])
 NOTICES = st.lists(
     st.builds(
         Notice,
-        how=st.sampled_from(["ian", "mpps"]),
+        how=st.sampled_from(["ian", "mpps", "ups"]),
         source_ae=PEERS,
         named=UIDS,
         is_open=st.booleans(),
+        proves=st.booleans(),
     ),
     max_size=4,
 ).map(tuple)
@@ -269,11 +298,12 @@ def test_whole_before_the_quiet_period_only_by_a_proof(found: Evidence, now: flo
         return
     assert now >= found.last_received_at + min(SETTLE_SECONDS, PATIENCE.quiet_for(found))
     if now < found.last_received_at + PATIENCE.quiet_for(found):
-        stating = [n for n in believed(found) if n.named]
+        stating = [n for n in believed(found) if n.named and n.proves]
         by_notice = bool(stating) and found.held == frozenset().union(*(n.named for n in stating))
         by_count = found.count is not None and found.count.is_stable
-        assert decision.how in ("ian", "mpps", "find")
-        assert by_notice if decision.how in ("ian", "mpps") else by_count
+        assert decision.how in ("ian", "mpps", "ups", "find")
+        assert by_notice if decision.how != "find" else by_count
+        assert decision.how == "find" or decision.how in {n.how for n in stating}
 
 
 @given(evidences(), st.floats(0, 1000))
@@ -331,6 +361,16 @@ def test_peers_nobody_believes_can_change_nothing(
     assert decide(replace(found, notices=(*found.notices, *lies)), now, PATIENCE) == decide(
         found, now, PATIENCE
     )
+
+
+@given(evidences(), NOTICES, TIMES)
+def test_lists_that_do_not_say_all_bring_no_end_forward(
+    found: Evidence, more: tuple[Notice, ...], now: float
+) -> None:
+    partly = tuple(replace(notice, proves=False) for notice in more)
+    told = decide(replace(found, notices=(*found.notices, *partly)), now, PATIENCE)
+    if isinstance(told, Whole):
+        assert isinstance(decide(found, now, PATIENCE), Whole)
 
 
 @given(evidences())

@@ -10,7 +10,7 @@ import pytest
 from db.records import Mark
 from listener.commitment import REFERENCES_MAX
 from listener.loop import Refused
-from listener.recorder_link import STORE, ReceiverEnd, RecorderEnd
+from listener.recorder_link import STORE, AskedStep, ReceiverEnd, RecorderEnd
 
 REFUSED = Refused("PACS", "PREREAD", "10.0.0.1", "why", "remedy")
 
@@ -114,6 +114,23 @@ def test_what_was_found_and_how_its_report_went_pass_between_the_ends(
     assert recorder.refusals() == [REFUSED]
     assert recorder.tried_reports() == [("t1", True), ("t2", False)]
     assert recorder.tried_reports() == []
+
+
+def test_question_about_a_procedure_step_and_its_answer_pass_between_the_ends(
+    receiver: ReceiverEnd, recorder: RecorderEnd
+) -> None:
+    taken: list[tuple[str, str | None]] = []
+    receiver.take_step = lambda token, state: taken.append((token, state))
+    receiver.ask_step("t1", "MANAGER", "1.2.3")
+    receiver.report(REFUSED)
+    assert recorder.refusals() == [REFUSED]
+    assert recorder.asked_steps() == [AskedStep("t1", "MANAGER", "1.2.3")]
+    assert recorder.asked_steps() == []
+    recorder.step("t1", "input_ready")
+    recorder.step("t2", None)
+    receiver.receive()
+    receiver.receive()
+    assert taken == [("t1", "input_ready"), ("t2", None)]
 
 
 def test_message_about_the_largest_request_fits(receiver: ReceiverEnd, recorder: RecorderEnd) -> None:

@@ -20,9 +20,11 @@ A, B = "1.2.1", "1.2.2"
 OF_A, OF_B = frozenset(("9.1", "9.2")), frozenset(("9.3", "9.4"))
 
 
-def notice(how: str, source: str, *, is_open: bool = False, **by_series: frozenset[str]) -> Notice:
+def notice(
+    how: str, source: str, *, is_open: bool = False, proves: bool = True, **by_series: frozenset[str]
+) -> Notice:
     named = {{"a": A, "b": B}[name]: uids for name, uids in by_series.items()}
-    return Notice(how, source, frozenset().union(*named.values()), is_open, named)  # type: ignore[arg-type]
+    return Notice(how, source, frozenset().union(*named.values()), is_open, named, proves)  # type: ignore[arg-type]
 
 
 def evidence(
@@ -61,6 +63,14 @@ def test_availability_notice_proves_a_series_once_it_settled() -> None:
     assert proven(found, 100 + SETTLE_SECONDS) == {A: "ian"}
 
 
+def test_list_of_input_proves_a_series_once_it_settled() -> None:
+    found = evidence(notice("ups", "SCANNER", a=OF_A), last_a=100)
+    assert proven(found, 100) == {}
+    assert proven(found, 100 + SETTLE_SECONDS) == {A: "ups"}
+    (proof,) = whole_series(found, 110, PATIENCE).proofs.values()
+    assert proof.because == "unified procedure step of SCANNER names its 2 instances"
+
+
 def test_archive_that_counted_the_series_twice_proves_it() -> None:
     assert proven(evidence(counted_a=2)) == {A: "find"}
 
@@ -82,6 +92,16 @@ def test_several_notices_prove_together_what_none_does_alone() -> None:
         evidence(notice("mpps", "SCANNER", a=OF_A), notice("mpps", "SCANNER", a=OF_A, is_open=True)),
         evidence(notice("ian", "PACS", a=OF_A), notice("mpps", "SCANNER", is_open=True)),
         evidence(notice("mpps", "SCANNER", is_open=True), counted_a=2),
+        evidence(notice("ups", "SCANNER", a=OF_A, proves=False)),  # it does not say all
+        evidence(
+            notice("ups", "SCANNER", a=OF_A - {"9.1"}),
+            notice("ups", "SCANNER", a=frozenset(("9.1",)), proves=False),
+        ),
+        evidence(notice("ups", "SCANNER", a=OF_A), notice("ups", "SCANNER", is_open=True, proves=False)),
+        evidence(notice("ups", "SCANNER", a=OF_A), notice("mpps", "SCANNER", is_open=True)),
+        evidence(notice("ups", "SCANNER", is_open=True, proves=False), counted_a=2),
+        evidence(notice("ups", "SCANNER", a=OF_A | {"9.9"}), notice("ian", "PACS", a=OF_A)),
+        evidence(notice("ups", "RIS", a=OF_A)),
         evidence(notice("mpps", "RIS", a=OF_A)),  # not believed
         evidence(notice("ian", "OTHER", a=OF_A)),  # about another peer's study
         evidence(notice("mpps", "SCANNER", a=OF_A), notice("ian", "PACS", a=frozenset(("9.9",)))),
@@ -106,9 +126,12 @@ def test_ended_step_proves_its_series_while_a_step_of_others_goes_on() -> None:
 UIDS = st.frozensets(st.sampled_from([f"9.{n}" for n in range(5)]), max_size=4)
 NOTICES = st.lists(
     st.builds(
-        lambda how, source, is_open, a, b: notice(how, source, is_open=is_open, a=a, b=b),
-        st.sampled_from(["ian", "mpps"]),
+        lambda how, source, is_open, proves, a, b: notice(
+            how, source, is_open=is_open, proves=proves, a=a, b=b
+        ),
+        st.sampled_from(["ian", "mpps", "ups"]),
         st.sampled_from(["PACS", "SCANNER", "OTHER", "RIS", "NOBODY"]),
+        st.booleans(),
         st.booleans(),
         UIDS,
         UIDS,
@@ -152,6 +175,10 @@ def test_whole_only_when_all_that_was_stated_of_the_series_is_here_and_somebody_
         assert stated <= series.held
         assert (found.count.by_series.get(uid, 0) if found.count else 0) <= series.instances
         assert stated == series.held if proof.how != "find" else series.counted == len(series.held)
+        complete = frozenset().union(
+            *(n.by_series.get(uid, frozenset()) for n in believed(found) if n.proves)
+        )
+        assert proof.how == "find" or complete == series.held
         assert not any(n.is_open and n.by_series.get(uid) for n in believed(found))
         if proof.how != "mpps":
             assert not any(n.is_open for n in believed(found))
@@ -182,9 +209,16 @@ def test_losing_every_statement_proves_nothing(found: Evidence, now: float) -> N
 def test_peers_nobody_believes_can_neither_prove_nor_prevent(
     found: Evidence, now: float, lies: list[Notice]
 ) -> None:
-    ignored = tuple(Notice(n.how, "RIS", n.named, n.is_open, n.by_series) for n in lies)
+    ignored = tuple(Notice(n.how, "RIS", n.named, n.is_open, n.by_series, n.proves) for n in lies)
     told = evidence_with(found, (*found.notices, *ignored))
     assert whole_series(told, now, PATIENCE) == whole_series(found, now, PATIENCE)
+
+
+@given(EVIDENCES, TIMES, NOTICES)
+def test_lists_that_do_not_say_all_prove_no_series(found: Evidence, now: float, more: list[Notice]) -> None:
+    partly = tuple(Notice(n.how, n.source_ae, n.named, n.is_open, n.by_series, proves=False) for n in more)
+    told = evidence_with(found, (*found.notices, *partly))
+    assert proven(told, now).keys() <= proven(found, now).keys()
 
 
 @given(EVIDENCES, TIMES, st.floats(0, 1000))
