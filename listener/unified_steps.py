@@ -60,7 +60,8 @@ def read_unified_step(dataset: Dataset, *, sop_uid: str) -> ReadNotice | Refusal
     items = items_of(dataset, "InputInformationSequence")
     if len(items) > STEPS_MAX:
         return Refusal(PROCESSING_FAILURE, f"more than {STEPS_MAX} items of input")
-    studies, named = set(), {}
+    studies: set[str] = set()
+    named: dict[str, list[str]] = {}
     is_listed = True
     for item in items:
         references = items_of(item, "ReferencedSOPSequence")

@@ -99,7 +99,7 @@ def test_notices_of_an_older_schema_are_kept_when_steps_may_be_pushed(
 ) -> None:
     database = open_database(empty_url)
     with database.write() as conn:
-        upgrade(conn, "0003")
+        upgrade(conn, "0004")
         conn.exec_driver_sql(
             "INSERT INTO notice "
             "(kind, source_ae, sop_uid, study_uid, state, named, address, received_at, told) "

@@ -13,8 +13,8 @@ import pytest
 from dicom_peer import CT, Peer, associate_request, ct_dataset, new_uid
 from listener_process import ListenerProcess, seen, state_of, wait_until
 from orthanc_process import ORTHANC_AE, Orthanc, need_installed, running_orthanc
-from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 from pynetdicom import AE
 from pynetdicom.association import Association
 
@@ -150,7 +150,7 @@ def cancel(association: Association, uid: str, action: int = 2) -> int:
 
 def pushed_state(association: Association, uid: str) -> tuple[int, str, str]:
     """Status, state and readiness, as its creator gets them."""
-    asked = [int(tag_for_keyword(name) or 0) for name in ("ProcedureStepState", "InputReadinessState")]
+    asked = [Tag(name) for name in ("ProcedureStepState", "InputReadinessState")]
     status, step = association.send_n_get(asked, UPS_PUSH, uid)
     step = step or Dataset()
     return (
@@ -324,6 +324,7 @@ def test_what_a_manager_may_not_ask_is_refused_by_name(tmp_path: Path) -> None:
         status, _ = manager.send_n_get([], MPPS, step)
         assert status.Status == 0x0211
         status, found = manager.send_n_get([], UPS_PUSH, step)
+        assert found is not None
         assert (status.Status, found.SOPInstanceUID, found.ProcedureStepState) == (1, step, "SCHEDULED")
         assert node.terminate() == 0
         kept = [json.loads(item.meta) for item in node.replayed()]
