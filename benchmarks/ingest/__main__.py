@@ -2,7 +2,9 @@
 
 All receivers run alternately in one go, each started afresh for every measurement, in an order that is
 shuffled each round. Columns are kinds of instances and numbers of associations; `raw` is a sender that costs
-next to nothing and checks every answer, `storescu` is DCMTK's, as installed and with TCP_NODELAY=1. After
+next to nothing and checks every answer, `storescu` is DCMTK's, as installed and with TCP_NODELAY=1. Columns
+with TLS have the receivers that speak it, with certificates on both sides, beside preread without: the raw
+sender speaks TLS by Python's OpenSSL to each of them, so its own share is the same. After
 each run into preread the spool is replayed: what was acknowledged is there, byte for byte, once.
 `scripts/bench ingest [--rounds 5] [--columns CT] [--servers preread,storescp] [--json FILE]`.
 """
@@ -26,6 +28,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID
 
+from benchmarks.ingest.certificates import make_certificates
 from benchmarks.ingest.messages import (
     CT_IMAGE_STORAGE,
     CT_SLICE,
@@ -36,7 +39,7 @@ from benchmarks.ingest.messages import (
     dataset,
     sop_instance,
 )
-from benchmarks.ingest.servers import AE, NO_DELAY, SERVERS, Running, Server
+from benchmarks.ingest.servers import AE, NO_DELAY, SERVERS, Running, Server, tls_folder
 from db.spool import replay
 
 SENDER_SECONDS = 300.0
@@ -51,6 +54,15 @@ class Column:
     count: int
     associations: int = 1
     scu: str | None = None  # DCMTK's storescu: "as installed" or "no delay"
+    tls: bool = False  # to receivers that speak it, and beside them to preread without
+
+    def has(self, server: Server) -> bool:
+        """Whether a receiver is measured in this column."""
+        if server.is_serial and self.associations > 1:
+            return False
+        if self.tls:
+            return server.speaks_tls or (server.is_preread and server.is_durable)
+        return not server.speaks_tls
 
 
 COLUMNS = (
@@ -61,6 +73,8 @@ COLUMNS = (
     Column("small x4", SMALL, 2000, 4),
     Column("small x32", SMALL, 2000, 32),
     Column("300 MB x1", MULTI_FRAME, 1),
+    Column("CT TLS x1", CT_SLICE, 400, tls=True),
+    Column("small TLS x1", SMALL, 2000, tls=True),
     Column("CT storescu as installed", CT_SLICE, 100, scu="as installed"),
     Column("CT storescu no delay", CT_SLICE, 100, scu="no delay"),
     Column("small storescu as installed", SMALL, 200, scu="as installed"),
@@ -92,7 +106,7 @@ def measure(server: Server, column: Column, turn: int, folder: Path) -> Figure:
         idle_mib = running.memory_mib()
         own, beside = running.cpu_seconds()
         if column.scu is None:
-            seconds = _send_raw(running, column, count, turn)
+            seconds = _send_raw(running, column, count, turn, tls_folder(folder / "server"))
         else:
             seconds = _send_with_storescu(running, column, count, turn, folder)
         own_after, _ = running.cpu_seconds()
@@ -127,15 +141,19 @@ def check_kept(spool: Path, kind: Kind, run: int, count: int) -> None:
         raise NotKept(f"{len(lost)} of {count} acknowledged instances are lost, {len(other)} are not as sent")
 
 
-def _send_raw(running: Running, column: Column, count: int, run: int) -> float:
+def _send_raw(running: Running, column: Column, count: int, run: int, tls: Path) -> float:
     command = [sys.executable, "-m", "benchmarks.ingest.sender", str(running.port), AE, column.kind.name]
     command += [str(count), str(column.associations), str(run)]
+    command += [str(tls)] if running.server.speaks_tls else []
     said = subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=SENDER_SECONDS, start_new_session=True
     )
     if said.returncode:
         raise RuntimeError(f"{column.name} to {running.server.name}: {said.stderr.strip()[-500:]}")
-    return float(json.loads(said.stdout)["seconds"])
+    result = json.loads(said.stdout)
+    if result["cipher"]:
+        sys.stderr.write(f"{running.server.name}: {result['cipher']}\n")
+    return float(result["seconds"])
 
 
 def _send_with_storescu(running: Running, column: Column, count: int, run: int, folder: Path) -> float:
@@ -174,9 +192,10 @@ def _part10(kind: Kind, run: int, number: int) -> bytes:
 def run_rounds(columns: Sequence[Column], servers: Sequence[Server], rounds: int) -> Iterable[Figure]:
     """Every server on every column, round after round."""
     with tempfile.TemporaryDirectory(prefix="preread-bench-") as name:
+        make_certificates(Path(name) / "tls")
         for turn in range(1, rounds + 1):
             for column in columns:
-                able = [one for one in servers if not (one.is_serial and column.associations > 1)]
+                able = [one for one in servers if column.has(one)]
                 for server in random.Random(turn * 97 + column.associations).sample(able, len(able)):
                     figure = measure(server, column, turn, Path(name))
                     sys.stderr.write(

@@ -1,19 +1,24 @@
 """A sender that costs little: pre-encoded messages, one store outstanding per association, answers checked.
 
 Run as a process of its own, so that its time is not the receiver's:
-`python -m benchmarks.ingest.sender PORT AE KIND COUNT ASSOCIATIONS RUN`. Prints one JSON line: seconds from
-the first byte of the first store to the last answer, and how many were stored.
+`python -m benchmarks.ingest.sender PORT AE KIND COUNT ASSOCIATIONS RUN [TLS]`. TLS is a folder of
+certificates (`benchmarks.ingest.certificates`): then it speaks TLS by the OpenSSL of Python; the handshake is
+before the clock starts. Prints one JSON line: seconds from the first byte of the first store to the last
+answer, how many were stored, and the cipher suite.
 """
 
 import json
 import selectors
 import socket
+import ssl
 import struct
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from benchmarks.ingest.certificates import client_context
 from benchmarks.ingest.messages import (
     CT_SLICE,
     MULTI_FRAME,
@@ -58,12 +63,15 @@ class Association:
         while self.waiting:
             try:
                 self.waiting = self.waiting[self.sock.send(self.waiting) :]
-            except BlockingIOError:
+            except (BlockingIOError, ssl.SSLWantWriteError):
                 return
 
     def pull(self) -> bool:
         """Read the answer; True when it is whole and a success for the message under way."""
-        part = self.sock.recv(4096)
+        try:
+            part = self.sock.recv(4096)
+        except ssl.SSLWantReadError:  # a record of TLS itself, such as a ticket
+            return False
         if not part:
             raise SendingFailed("the receiver closed the association")
         self.answer += part
@@ -76,10 +84,21 @@ class Association:
         return True
 
 
-def send(port: int, called_ae: str, kind_name: str, count: int, associations: int, run: int) -> float:
-    """Send `count` instances over some associations; seconds from the first byte to the last answer."""
+def send(
+    *, port: int, called_ae: str, kind_name: str, count: int, associations: int, run: int, tls: Path | None
+) -> tuple[float, str | None]:
+    """Send `count` instances over some associations.
+
+    Parameters
+    ----------
+    tls : folder of certificates; None: plain
+
+    Returns
+    -------
+    Seconds from the first byte to the last answer; TLS version and cipher suite.
+    """
     kind = KINDS[kind_name]
-    opened = [_open(port, called_ae) for _ in range(associations)]
+    opened = [_open(port, called_ae, tls) for _ in range(associations)]
     for number in range(count):
         association, pdu_bytes_max = opened[number % associations]
         uid, message_id = sop_instance(run, number), number % 65535 + 1
@@ -89,12 +108,13 @@ def send(port: int, called_ae: str, kind_name: str, count: int, associations: in
     for association in sending:
         association.sock.setblocking(False)
     seconds = _exchange(sending)
+    cipher = _cipher(sending[0].sock)
     for association in sending:
         association.sock.setblocking(True)
         association.sock.sendall(RELEASE_RQ)
         association.sock.recv(64)
         association.sock.close()
-    return seconds
+    return seconds, cipher
 
 
 def _exchange(associations: Sequence[Association]) -> float:
@@ -128,10 +148,17 @@ def _interest(association: Association) -> int:
     return selectors.EVENT_READ | (selectors.EVENT_WRITE if association.waiting else 0)
 
 
-def _open(port: int, called_ae: str) -> tuple[Association, int]:
+def _cipher(sock: socket.socket) -> str | None:
+    known = sock.cipher() if isinstance(sock, ssl.SSLSocket) else None
+    return f"{known[1]} {known[0]}" if known else None
+
+
+def _open(port: int, called_ae: str, tls: Path | None) -> tuple[Association, int]:
     """An association, and the longest PDU its receiver takes."""
     sock = socket.create_connection(("127.0.0.1", port), timeout=ANSWER_SECONDS)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if tls is not None:
+        sock = client_context(tls).wrap_socket(sock)
     sock.sendall(associate_request(CALLING_AE, called_ae))
     answer = b""
     while len(answer) < 6 or len(answer) < 6 + int.from_bytes(answer[2:6], "big"):
@@ -160,6 +187,14 @@ def _status(answer: bytes) -> tuple[int, int]:
 
 
 if __name__ == "__main__":
-    _port, _ae, _kind, _count, _associations, _run = sys.argv[1:7]
-    _seconds = send(int(_port), _ae, _kind, int(_count), int(_associations), int(_run))
-    sys.stdout.write(json.dumps({"seconds": _seconds, "stored": int(_count)}) + "\n")
+    _port, _ae, _kind, _count, _associations, _run, *_tls = sys.argv[1:8]
+    _seconds, _suite = send(
+        port=int(_port),
+        called_ae=_ae,
+        kind_name=_kind,
+        count=int(_count),
+        associations=int(_associations),
+        run=int(_run),
+        tls=Path(_tls[0]) if _tls else None,
+    )
+    sys.stdout.write(json.dumps({"seconds": _seconds, "stored": int(_count), "cipher": _suite}) + "\n")

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.ingest.certificates import RECEIVER, certificate, private_key, trusted
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 START_SECONDS, SETTLE_SECONDS = 60.0, 60.0
 QUIET_SECONDS = 2.5  # longer than a spool waits before it lays in segments
@@ -44,6 +46,7 @@ class Server:
     is_slow: bool = False  # it gets a twentieth of the instances, or a round would take many minutes
     is_dcmtk: bool = False
     is_serial: bool = False  # it serves one association at a time
+    speaks_tls: bool = False  # with certificates on both sides, and nothing else
 
     @property
     def is_preread(self) -> bool:
@@ -131,24 +134,38 @@ class Running:
                 time.sleep(0.05)
 
 
-def _preread(mode: str) -> Callable[[Path, int], Sequence[str]]:
+def tls_folder(folder: Path) -> Path:
+    """Where a receiver over `folder` finds certificates: beside it, since it begins empty."""
+    return folder.parent / "tls"
+
+
+def _preread(mode: str, *, tls: bool = False) -> Callable[[Path, int], Sequence[str]]:
     def command(folder: Path, port: int) -> Sequence[str]:
         peers = [
             {"name": name.lower(), "ae_title": name, "addresses": ["127.0.0.0/8"]}
             for name in ("BENCHMARK", "STORESCU")
         ]
-        settings = {
+        settings: dict[str, object] = {
             "state_folder": str(folder / "state"),
             "node": {"ae_title": AE},
             "peers": peers,
             "listener": {
                 "host": "127.0.0.1",
-                "port": port,
+                "port": _free_port() if tls else port,
                 "quiet_seconds": 3600,
                 "connections_per_address_max": 64,
                 "reserve_gib": 0.1,
             },
         }
+        if tls:
+            files = tls_folder(folder)
+            settings["tls"] = {
+                "host": "127.0.0.1",
+                "port": port,
+                "certificate": str(certificate(files, RECEIVER)),
+                "private_key": str(private_key(files, RECEIVER)),
+                "trusted": str(trusted(files)),
+            }
         (folder / "state").mkdir()
         (folder / "preread.yaml").write_text(json.dumps(settings))  # JSON is YAML
         return [sys.executable, "-c", _LISTENER, str(folder / "preread.yaml"), "1", mode]
@@ -156,10 +173,15 @@ def _preread(mode: str) -> Callable[[Path, int], Sequence[str]]:
     return command
 
 
-def _dcmtk(*options: str, program: str = "storescp") -> Callable[[Path, int], Sequence[str]]:
+def _dcmtk(
+    *options: str, program: str = "storescp", tls: bool = False
+) -> Callable[[Path, int], Sequence[str]]:
     def command(folder: Path, port: int) -> Sequence[str]:
         (folder / "kept").mkdir()
-        return [program, "-aet", AE, "-od", str(folder / "kept"), *options, str(port)]
+        files = tls_folder(folder)
+        own = [str(private_key(files, RECEIVER)), str(certificate(files, RECEIVER))]
+        secured = ["+tls", *own, "+cf", str(trusted(files))] if tls else []
+        return [program, "-aet", AE, "-od", str(folder / "kept"), *secured, *options, str(port)]
 
     return command
 
@@ -198,6 +220,11 @@ SERVERS = (
         is_dcmtk=True,
     ),
     Server("dcmrecv", _dcmtk(program="dcmrecv"), NO_DELAY, is_dcmtk=True, is_serial=True),
+    Server("preread durable TLS", _preread("durable", tls=True), {}, is_durable=True, speaks_tls=True),
+    Server("storescp TLS", _dcmtk(tls=True), NO_DELAY, is_dcmtk=True, is_serial=True, speaks_tls=True),
+    Server(
+        "storescp +B TLS", _dcmtk("+B", tls=True), NO_DELAY, is_dcmtk=True, is_serial=True, speaks_tls=True
+    ),
     Server("Orthanc", _orthanc, NO_DELAY, is_durable=True),
     Server("pynetdicom storescp", _pynetdicom, {}),
 )

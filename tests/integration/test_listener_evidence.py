@@ -356,6 +356,22 @@ def test_study_that_stays_incomplete_is_closed_as_partial_and_says_why(
         assert plan.parameters["partial"] is True
 
 
+def test_study_of_which_the_listed_input_is_incomplete_is_closed_as_partial(tmp_path: Path) -> None:
+    study = Study()
+    listener = {"quiet_seconds": 0.2, "missing_minutes_max": 0.02}
+    with (
+        ListenerProcess(tmp_path, peers=(SCANNER, PACS), listener=listener) as node,
+        closing(node.open_database()) as db,
+    ):
+        with associated(node.port) as manager:
+            assert push(manager, study.pushed("INCOMPLETE"), new_uid()) == 0
+        study.send(node.port)
+        assert closing_words(db, study) == (
+            "timeout",
+            "closed as partial: nothing new for 0.02 min: the input that SCANNER listed is incomplete",
+        )
+
+
 def test_notices_nobody_may_send_or_read_are_refused_and_leave_nothing(tmp_path: Path) -> None:
     study = Study()
     with (
