@@ -24,6 +24,7 @@ from config.logs import configure, logger
 from config.settings import ListenerSettings, Settings
 from db.spool import SpoolFailed, SpoolWriter
 from listener.admission import Admission
+from listener.adopted import UnusualLimits
 from listener.arrivals import SecurePort
 from listener.child import ChildProcess
 from listener.door import Door
@@ -36,7 +37,7 @@ from listener.recorder_link import STORE, ReceiverEnd
 from listener.served_certificate import ServedCertificate
 from listener.step_lookups import StepLookups
 from listener.stow.process import StowProcess
-from listener.unusual import UnusualAssociations, UnusualLimits
+from listener.unusual import UnusualAssociations
 
 SEGMENTS_AHEAD, SEGMENTS_STOCK = 3, 8  # at 64 MiB each, a large CT study meets segments that are ready
 BUFFERED_BYTES_MAX = 256 << 20

@@ -5,32 +5,21 @@ caller's admission is done. Instances take the same durable way as all others: t
 and answered after its commit; notices of what was done, is available or is to be read (`listener.notices`,
 `listener.unified_steps`) and requests for storage commitment (`listener.commitment`) take it, too. What was
 found of such a request is reported on its association while that lives. What all of them hold in memory is
-bounded, and who has all places but one does not get the last. The guard and the association below are the one
-seam over pynetdicom's private parts; tests/contract holds it to them.
+bounded, and who has all places but one does not get the last.
 """
 
-import select
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from copy import deepcopy
-from dataclasses import dataclass
 from io import BytesIO
-from itertools import count
-from typing import Any, cast
+from typing import Any
 from uuid import uuid4
 
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, generate_uid
 from pynetdicom import AE, evt
-from pynetdicom._globals import MODE_ACCEPTOR
-from pynetdicom.association import Association
-from pynetdicom.dimse_primitives import N_EVENT_REPORT
-from pynetdicom.dsutils import encode
-from pynetdicom.transport import AddressInformation, AssociationSocket
 
-from config import guards_off
 from config.identity import IMPLEMENTATION_UID, IMPLEMENTATION_VERSION
 from config.logs import logger
 from db.records import NoticeState
@@ -42,15 +31,13 @@ from listener.admission import (
     Refusal,
     remedy_of,
 )
+from listener.adopted import AdoptedAssociation, AskedHere, UnusualLimits
 from listener.commitment import (
     REQUEST_BYTES_MAX,
-    CommitmentRequest,
-    failure_of,
     read_request,
     refused_action,
-    report_of,
 )
-from listener.contexts import COMMITMENT, COMMITMENT_INSTANCE, IMPLICIT_VR_LITTLE_ENDIAN, MPPS, UPS_PUSH
+from listener.contexts import IMPLICIT_VR_LITTLE_ENDIAN, MPPS, UPS_PUSH
 from listener.dataset_scan import DatasetScan
 from listener.intake import Announced, Sender
 from listener.loop import Loop
@@ -62,7 +49,6 @@ from listener.notices import (
     read_availability,
     read_mpps,
 )
-from listener.reactor_turns import ReactorTurns
 from listener.step_lookups import StepLookups
 from listener.submissions import Submission, SubmittedInstance, SubmittedMessage
 from listener.tls_socket import TlsSocket
@@ -75,155 +61,9 @@ from listener.unified_steps import (
     refused_step_action,
 )
 
-# pynetdicom keeps a message in memory: larger instances need a plain association, which streams. The bound is
-# for all unusual associations together.
-HELD_BYTES_MAX = 256 << 20
-RECEIVE_BYTES = 64 << 10
 COMMIT_SECONDS_MAX = 60.0
 ASKED_REFERENCES_MAX = 20_000  # of one association, kept until they are reported
 RESOURCE_LIMITATION = 0x0213  # PS3.7 annex C: what A700 is to a C-STORE
-
-
-@dataclass(frozen=True, slots=True)
-class UnusualLimits:
-    """Bounds of these associations."""
-
-    associations_max: int
-    pdu_bytes_max: int
-    request_seconds: float
-    idle_seconds: float
-    stall_seconds: float
-
-
-class _GuardedSocket(AssociationSocket):
-    """pynetdicom's socket with a bound on each PDU, on what is held in memory, and on the time of each PDU.
-
-    Parameters
-    ----------
-    held_bytes : what all unusual associations hold in memory now
-    """
-
-    def __init__(
-        self,
-        assoc: Association,
-        client_socket: socket.socket | TlsSocket,
-        limits: UnusualLimits,
-        held_bytes: Callable[[], int],
-    ) -> None:
-        # pynetdicom asks nothing of it that a TlsSocket has not.
-        super().__init__(assoc, client_socket=cast(socket.socket, client_socket))
-        self._limits, self._client, self._held_bytes = limits, client_socket, held_bytes
-        self._messages = assoc.dimse.msg_queue
-        self.message_bytes = 0  # read since a message was served
-
-    @property
-    def ready(self) -> bool:
-        """Whether something can be read; by poll, since select ends at descriptor 1024.
-
-        While a whole message waits to be served nothing more is read, or a peer that sends on without
-        waiting for our answers would fill the memory.
-        """
-        if self.socket is None or not self._is_connected or not self._messages.empty():
-            return False
-        if isinstance(self._client, TlsSocket) and self._client.has_unread:
-            return True
-        poll = select.poll()
-        try:
-            poll.register(self.socket, select.POLLIN)
-            return bool(poll.poll(0))
-        except (OSError, ValueError):
-            self.event_queue.put("Evt17")
-            return False
-
-    def recv(self, nr_bytes: int) -> bytearray:
-        """`nr_bytes` or fewer at the end; OSError when a bound is broken, which ends the association."""
-        self.message_bytes += nr_bytes
-        full = self._held_bytes() > HELD_BYTES_MAX and guards_off.is_on("unusual-bytes")
-        if nr_bytes > self._limits.pdu_bytes_max or full:
-            raise ConnectionAbortedError("the peer exceeds a bound of this node")
-        ends_at = time.monotonic() + self._limits.stall_seconds
-        received = bytearray()
-        while len(received) < nr_bytes:
-            left = ends_at - time.monotonic()
-            if left <= 0:
-                raise TimeoutError("the peer stopped inside a PDU")
-            self._client.settimeout(left)
-            part = self._client.recv(min(nr_bytes - len(received), RECEIVE_BYTES))
-            if not part:
-                break
-            received += part
-        return received
-
-
-@dataclass(frozen=True, slots=True)
-class AskedHere:
-    """A request for storage commitment and the presentation context it came on."""
-
-    request: CommitmentRequest
-    context_id: int
-    transfer_syntax: str
-
-
-class _AdoptedAssociation(Association):
-    """An acceptor on a socket that somebody else accepted."""
-
-    def __init__(
-        self,
-        ae: AE,
-        sock: socket.socket | TlsSocket,
-        limits: UnusualLimits,
-        sender: Sender,
-        held_bytes: Callable[[], int],
-    ) -> None:
-        super().__init__(ae, MODE_ACCEPTOR)
-        self.guarded = _GuardedSocket(self, sock, limits, held_bytes)
-        self.sender = sender
-        self.turns = ReactorTurns()
-        self._reactor_checkpoint = self.turns
-        self.asked: dict[str, AskedHere] = {}  # what is to be reported here, by token
-        self._awaited: dict[int, Callable[[bool], None]] = {}  # answers to our reports, by message
-        self.set_socket(self.guarded)
-        self.dul.daemon = True  # a thread of a peer must not keep the process alive
-        self.acceptor.maximum_length = limits.pdu_bytes_max
-        self.acceptor.ae_title = ae.ae_title
-        self.acceptor.address_info = AddressInformation.from_tuple(sock.getsockname())
-        self.acceptor.implementation_class_uid = ae.implementation_class_uid
-        self.acceptor.implementation_version_name = ae.implementation_version_name
-        self.acceptor.supported_contexts = deepcopy(ae.supported_contexts)
-        self.requestor.address_info = AddressInformation.from_tuple(sock.getpeername())
-
-    def run_reactor(self) -> None:
-        """Serve until the association ends, then close its socket."""
-        try:
-            super().run_reactor()
-        finally:
-            self.guarded.close()
-            self.guarded.message_bytes = 0
-            for answered in self._awaited.values():
-                answered(False)
-
-    def report(self, asked: AskedHere, outcome: str, answered: Callable[[bool], None]) -> None:
-        """Send the report of a request and go on; for the reactor's thread."""
-        event_type, content = report_of(asked.request.transaction_uid, asked.request.references, outcome)
-        implicit = asked.transfer_syntax == IMPLICIT_VR_LITTLE_ENDIAN
-        message = N_EVENT_REPORT()
-        message.MessageID = next(message_id for message_id in count(1) if message_id not in self._awaited)
-        message.AffectedSOPClassUID = UID(COMMITMENT)
-        message.AffectedSOPInstanceUID = UID(COMMITMENT_INSTANCE)
-        message.EventTypeID = event_type
-        message.EventInformation = BytesIO(encode(content, implicit, True) or b"")
-        self._awaited[message.MessageID] = answered
-        self.dimse.send_msg(message, asked.context_id)
-
-    def _serve_request(self, msg: Any, context_id: int) -> None:
-        """Take the answer to a report; everything else is a request."""
-        if not isinstance(msg, N_EVENT_REPORT) or msg.MessageIDBeingRespondedTo is None:
-            super()._serve_request(msg, context_id)
-            return
-        self.guarded.message_bytes = 0
-        answered = self._awaited.pop(msg.MessageIDBeingRespondedTo, None)
-        if answered is not None:
-            answered(msg.Status is not None and failure_of(int(msg.Status)) is None)
 
 
 class UnusualAssociations:
@@ -243,7 +83,7 @@ class UnusualAssociations:
         self._ae.dimse_timeout = limits.stall_seconds
         self._ae.network_timeout = limits.idle_seconds
         self._lock = threading.Lock()
-        self._live: list[_AdoptedAssociation] = []
+        self._live: list[AdoptedAssociation] = []
         self._loop: Loop | None = None
         self._tried_report: Callable[[str, bool], None] = lambda token, is_reported: None
         self._lookups: StepLookups | None = None
@@ -267,7 +107,7 @@ class UnusualAssociations:
             share = max(1, self._limits.associations_max - 1)
             if len(self._live) >= self._limits.associations_max or len(of_address) >= share:
                 return False
-            association = _AdoptedAssociation(self._ae, sock, self._limits, sender, self._held_bytes)
+            association = AdoptedAssociation(self._ae, sock, self._limits, sender, self._held_bytes)
             association.bind(evt.EVT_C_ECHO, self._echo, [association])
             association.bind(evt.EVT_C_STORE, self._store, [association])
             association.bind(evt.EVT_N_CREATE, self._created, [association])
@@ -301,12 +141,12 @@ class UnusualAssociations:
             return
         asker.turns.soon(lambda: self._report(asker, token, outcome))
 
-    def _report(self, association: _AdoptedAssociation, token: str, outcome: str) -> None:
+    def _report(self, association: AdoptedAssociation, token: str, outcome: str) -> None:
         asked = association.asked.pop(token, None)
         if asked is not None:
             association.report(asked, outcome, lambda is_taken: self._tried_report(token, is_taken))
 
-    def _established(self, _: evt.Event, association: _AdoptedAssociation) -> None:
+    def _established(self, _: evt.Event, association: AdoptedAssociation) -> None:
         """Say what was refused, as the loop does of its associations."""
         proposed = [
             (int(each.context_id or 0), str(each.abstract_syntax), [str(ts) for ts in each.transfer_syntax])
@@ -322,11 +162,11 @@ class UnusualAssociations:
     def _held_bytes(self) -> int:
         return sum(each.guarded.message_bytes for each in tuple(self._live))
 
-    def _echo(self, _: evt.Event, association: _AdoptedAssociation) -> int:
+    def _echo(self, _: evt.Event, association: AdoptedAssociation) -> int:
         association.guarded.message_bytes = 0
         return SUCCESS
 
-    def _store(self, event: evt.Event, association: _AdoptedAssociation) -> Dataset:
+    def _store(self, event: evt.Event, association: AdoptedAssociation) -> Dataset:
         request: Any = event.request
         dataset: BytesIO = request.DataSet
         announced = Announced(
@@ -343,7 +183,7 @@ class UnusualAssociations:
         association.guarded.message_bytes = 0
         return _status(refusal)
 
-    def _created(self, event: evt.Event, association: _AdoptedAssociation) -> tuple[Dataset, Dataset | None]:
+    def _created(self, event: evt.Event, association: AdoptedAssociation) -> tuple[Dataset, Dataset | None]:
         """N-CREATE of a procedure step, an availability notice or a UPS."""
         request: Any = event.request
         given = request.AffectedSOPInstanceUID
@@ -355,7 +195,7 @@ class UnusualAssociations:
             answer.AffectedSOPInstanceUID = sop_uid
         return _status(refusal), answer
 
-    def _set(self, event: evt.Event, association: _AdoptedAssociation) -> tuple[Dataset, None]:
+    def _set(self, event: evt.Event, association: AdoptedAssociation) -> tuple[Dataset, None]:
         """N-SET of a procedure step; of one we never heard of, too: its N-CREATE may be older than we are."""
         request: Any = event.request
         if str(event.context.abstract_syntax) != MPPS:
@@ -367,7 +207,7 @@ class UnusualAssociations:
             self._notified(event, association, request.ModificationList, sop_uid, is_new=False)
         ), None
 
-    def _acted(self, event: evt.Event, association: _AdoptedAssociation) -> tuple[Dataset, None]:
+    def _acted(self, event: evt.Event, association: AdoptedAssociation) -> tuple[Dataset, None]:
         """N-ACTION: a request for storage commitment, or to cancel a UPS."""
         if str(event.context.abstract_syntax) == UPS_PUSH:
             return self._cancel_asked(event, association), None
@@ -382,7 +222,7 @@ class UnusualAssociations:
         refusal = self._tell(association, refusal, "storage commitment", "Correct the sender.")
         return _status(refusal), None
 
-    def _cancel_asked(self, event: evt.Event, association: _AdoptedAssociation) -> Dataset:
+    def _cancel_asked(self, event: evt.Event, association: AdoptedAssociation) -> Dataset:
         request: Any = event.request
         sop_uid = str(request.RequestedSOPInstanceUID)
         association.guarded.message_bytes = 0
@@ -396,7 +236,7 @@ class UnusualAssociations:
             refusal = self._made_durable(SubmittedMessage(association.sender, canceled(sop_uid)))
         return _status(self._tell(association, refusal, "request", "Correct the sender."))
 
-    def _got(self, event: evt.Event, association: _AdoptedAssociation) -> tuple[Dataset, Dataset | None]:
+    def _got(self, event: evt.Event, association: AdoptedAssociation) -> tuple[Dataset, Dataset | None]:
         """N-GET: of a UPS alone."""
         request: Any = event.request
         association.guarded.message_bytes = 0
@@ -411,18 +251,18 @@ class UnusualAssociations:
             refusal = known
         return _status(self._tell(association, refusal, "request", "Correct the sender.")), None
 
-    def _queried(self, _: evt.Event, association: _AdoptedAssociation) -> Iterator[tuple[Dataset, None]]:
+    def _queried(self, _: evt.Event, association: AdoptedAssociation) -> Iterator[tuple[Dataset, None]]:
         """C-FIND, which no class that we accept has; pynetdicom would answer as if the UPS were completed."""
         association.guarded.message_bytes = 0
         refusal = Refusal(SOP_CLASS_NOT_SUPPORTED, "procedure steps cannot be searched here")
         yield _status(self._tell(association, refusal, "request", "Correct the sender.")), None
 
-    def _looked_up(self, association: _AdoptedAssociation, sop_uid: str) -> NoticeState | Refusal:
+    def _looked_up(self, association: AdoptedAssociation, sop_uid: str) -> NoticeState | Refusal:
         if self._lookups is None:
             return Refusal(OUT_OF_RESOURCES, "the listener stops")
         return self._lookups.state_of(association.sender.calling_ae, sop_uid)
 
-    def _asked(self, event: evt.Event, association: _AdoptedAssociation) -> Refusal | None:
+    def _asked(self, event: evt.Event, association: AdoptedAssociation) -> Refusal | None:
         context = event.context
         try:
             asked = read_request(event.action_information, token=uuid4().hex)
@@ -444,7 +284,7 @@ class UnusualAssociations:
     def _notified(
         self,
         event: evt.Event,
-        association: _AdoptedAssociation,
+        association: AdoptedAssociation,
         encoded: BytesIO | None,
         sop_uid: str,
         *,
@@ -465,7 +305,7 @@ class UnusualAssociations:
         )
 
     def _tell(
-        self, association: _AdoptedAssociation, refusal: Refusal | None, what: str, remedy: str
+        self, association: AdoptedAssociation, refusal: Refusal | None, what: str, remedy: str
     ) -> Refusal | None:
         """Make visible what was refused; the refusal with the status that an N-service has for it."""
         if refusal is None:

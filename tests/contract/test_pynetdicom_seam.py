@@ -1,4 +1,4 @@
-"""pynetdicom's private parts that `listener.unusual` and `listener.negotiate` rely on are as we think."""
+"""pynetdicom's private parts that `listener.adopted` and `listener.negotiate` rely on are as we think."""
 
 import inspect
 
