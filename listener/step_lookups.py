@@ -14,7 +14,7 @@ from db.records import NoticeState
 from listener.admission import OUT_OF_RESOURCES, Refusal
 from listener.unified_steps import NO_SUCH_STEP
 
-ANSWER_SECONDS = 10.0
+ANSWER_SECONDS = 20.0  # peers often wait for 30 s
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -143,15 +143,27 @@ def push(association: Association, step: Dataset, uid: str) -> int:
     return int(status.Status)
 
 
+def patiently(ask: Callable[[], tuple[Dataset, Dataset | None]]) -> tuple[Dataset, Dataset | None]:
+    """The answer, once the recorder of a busy machine had the time to look: a peer tries again, too."""
+    answers: list[tuple[Dataset, Dataset | None]] = []
+
+    def is_known() -> bool:
+        answers.append(ask())
+        return int(answers[-1][0].Status) != 0x0213
+
+    wait_until(is_known, what="what is known of the step")
+    return answers[-1]
+
+
 def cancel(association: Association, uid: str, action: int = 2) -> int:
-    status, _ = association.send_n_action(None, action, UPS_PUSH, uid)
+    status, _ = patiently(lambda: association.send_n_action(None, action, UPS_PUSH, uid))
     return int(status.Status)
 
 
 def pushed_state(association: Association, uid: str) -> tuple[int, str, str]:
     """Status, state and readiness, as its creator gets them."""
     asked = [Tag(name) for name in ("ProcedureStepState", "InputReadinessState")]
-    status, step = association.send_n_get(asked, UPS_PUSH, uid)
+    status, step = patiently(lambda: association.send_n_get(asked, UPS_PUSH, uid))
     step = step or Dataset()
     return (
         int(status.Status),
@@ -323,7 +335,7 @@ def test_what_a_manager_may_not_ask_is_refused_by_name(tmp_path: Path) -> None:
         assert status.Status == 0x0122
         status, _ = manager.send_n_get([], MPPS, step)
         assert status.Status == 0x0211
-        status, found = manager.send_n_get([], UPS_PUSH, step)
+        status, found = patiently(lambda: manager.send_n_get([], UPS_PUSH, step))
         assert found is not None
         assert (status.Status, found.SOPInstanceUID, found.ProcedureStepState) == (1, step, "SCHEDULED")
         assert node.terminate() == 0
