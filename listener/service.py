@@ -109,7 +109,7 @@ def _serve(
         publish=link.publish,
         secure=secure,
     )
-    lookups = StepLookups(link.ask_step)
+    lookups = StepLookups(loop.submit, link.ask_step)
     unusual.serve_with(loop, tried_report=link.tried_report, lookups=lookups)
     link.take_judged, link.take_step = unusual.report_judged, lookups.answered
     loop.watch(link.socket.fileno(), link.receive)

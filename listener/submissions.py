@@ -69,6 +69,31 @@ class SubmittedMessage(Submission):
         return iter(())
 
 
+class SubmittedQuestion(Submission):
+    """Something to ask the recorder; it is asked when all that was acknowledged before is published to it.
+
+    The loop publishes how far the log is durable after it answered, in the same turn: a thread that asks by
+    itself could be faster.
+
+    Parameters
+    ----------
+    ask : returns at once
+    """
+
+    def __init__(self, sender: Sender, ask: Callable[[], None]) -> None:
+        super().__init__()
+        self._sender, self._ask = sender, ask
+
+    def steps(self, intake: Intake) -> Iterator[int]:
+        """Ask, if the sender may; there is nothing to take in."""
+        if intake.admission.may_send(self._sender.calling_ae, self._sender.address):
+            self.refusal = None
+            self._ask()
+        else:
+            self.refusal = Refusal(NOT_AUTHORIZED, "may_send is false for this peer")
+        return iter(())
+
+
 class SubmittedInstance(Submission):
     """One instance."""
 

@@ -260,7 +260,7 @@ class UnusualAssociations:
     def _looked_up(self, association: AdoptedAssociation, sop_uid: str) -> NoticeState | Refusal:
         if self._lookups is None:
             return Refusal(OUT_OF_RESOURCES, "the listener stops")
-        return self._lookups.state_of(association.sender.calling_ae, sop_uid)
+        return self._lookups.state_of(association.sender, sop_uid)
 
     def _asked(self, event: evt.Event, association: AdoptedAssociation) -> Refusal | None:
         context = event.context

@@ -319,7 +319,7 @@ def test_what_a_manager_may_not_ask_is_refused_by_name(tmp_path: Path) -> None:
     ):
         with associated(node.port, "VIEWER") as viewer:
             assert push(viewer, study.pushed(), step) == 0x0124
-            assert cancel(viewer, step) == 0xC307
+            assert (cancel(viewer, step), pushed_state(viewer, step)[0]) == (0x0124, 0x0124)
         begun, no_list = study.pushed(), study.pushed()
         begun.ProcedureStepState = "IN PROGRESS"
         del no_list.InputInformationSequence
