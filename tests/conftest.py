@@ -7,9 +7,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from postgres_server import PostgresServer, postgres_binaries
 
 from db.engine import Database
+
+# A deadline for each example would judge how busy the machine is.
+settings.register_profile("preread", deadline=None)
+settings.load_profile("preread")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
