@@ -7,7 +7,7 @@ counts too. A lease that ended frees the row only when it is reaped; until then 
 or finish.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,8 +15,9 @@ import sqlalchemy as sa
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from db import tables
-from db.engine import database_of
+from db.engine import Database, database_of
 from db.states import next_state
+from db.tables import written_out
 
 FIRST_WAIT_SECONDS = 30.0
 WAIT_SECONDS_MAX = 600.0
@@ -38,19 +39,25 @@ DELIVERIES = Queue("delivery", tables.DELIVERY, tables.DELIVERY.c.next_at, "send
 
 
 def _is(queue: Queue, state: str) -> sa.ColumnElement[bool]:
-    # A literal, not a parameter: a plan made for any value could not use a partial index.
-    return queue.table.c.state == sa.literal(state, literal_execute=True)
+    # Written out, not a parameter: a plan made for any value could not use a partial index.
+    return queue.table.c.state == written_out(state)
 
 
 def claim_statement(
     queue: Queue,
     *,
-    worker: str,
+    worker: str | sa.BindParameter[str],
     now: sa.ColumnElement[float],
-    lease_seconds: float,
+    lease_seconds: float | sa.BindParameter[float],
     only: Sequence[sa.ColumnElement[bool]] = (),
+    unless: sa.Exists | None = None,
+    returning: Sequence[sa.ColumnElement[Any]] = (),
 ) -> ReturningUpdate[Any]:
-    """The claim. Conditions in `only` step over rows, so they are flat only where those are few."""
+    """The claim; returns all columns unless told which.
+
+    `only`: conditions that step over rows, so they are flat only where those are few. `unless`: when nothing
+    shall be claimed.
+    """
     table = queue.table
     first = (
         sa.select(table.c.id)
@@ -69,19 +76,25 @@ def claim_statement(
     }
     if queue.name == "job":
         values |= {"started_at": now, "stage": None}
-    return sa.update(table).where(table.c.id == first).values(values).returning(table)
+    statement = sa.update(table).where(table.c.id == first).values(values)
+    if unless is not None:
+        statement = statement.where(~unless)
+    return statement.returning(*(returning or [table]))
+
+
+def _due(queue: Queue, now: sa.ColumnElement[float]) -> sa.Select[tuple[int]]:
+    return sa.select(queue.table.c.id).where(_is(queue, "queued"), queue.due.is_not(None), queue.due <= now)
+
+
+def something_due(queue: Queue, *, now: sa.ColumnElement[float]) -> sa.Exists:
+    """Whether rows have to be made ready before the first one is claimed: one of them may come before it."""
+    return sa.exists(_due(queue, now).correlate(None))
 
 
 def due_statement(queue: Queue, *, now: sa.ColumnElement[float]) -> sa.Update:
     """Make ready what is due."""
     table = queue.table
-    due = (
-        sa.select(table.c.id)
-        .where(_is(queue, "queued"), queue.due.is_not(None), queue.due <= now)
-        .order_by(queue.due)
-        .limit(DUE_PER_CLAIM)
-        .with_for_update(skip_locked=True)
-    )
+    due = _due(queue, now).order_by(queue.due).limit(DUE_PER_CLAIM).with_for_update(skip_locked=True)
     return sa.update(table).where(table.c.id.in_(due)).values({queue.due: None})
 
 
@@ -118,19 +131,44 @@ def claim_first(
     return conn.execute(statement).mappings().first()
 
 
+def release_statement(
+    queue: Queue, event: str, columns: Sequence[str], *, is_fenced: bool, now: sa.ColumnElement[float]
+) -> sa.Update:
+    """Let `event` end the claim of a row; is executed with `release_parameters`."""
+    table, state = queue.table, next_state(queue.name, queue.claimed, event)
+    statement = sa.update(table).where(table.c.id == sa.bindparam("row_id"), _is(queue, queue.claimed))
+    if is_fenced:
+        statement = statement.where(table.c.fence == sa.bindparam("held_fence"))
+    values: dict[str, Any] = {name: sa.bindparam(f"new_{name}") for name in columns}
+    if queue.name == "job" and state in ("done", "failed"):
+        values["done_at"] = now
+    if event == "give_back":  # the attempt is not counted
+        values["attempts"] = table.c.attempts - 1
+    return statement.values({"state": state, "lease_until": None, **values})
+
+
+def release_parameters(row_id: int, fence: int | None, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What `release_statement` is executed with: which row, with which fence it is held, and `values`."""
+    held = {"row_id": row_id} if fence is None else {"row_id": row_id, "held_fence": fence}
+    return {**held, **{f"new_{name}": value for name, value in values.items()}}
+
+
 def release(
     conn: sa.Connection, queue: Queue, row_id: int, fence: int | None, event: str, **values: Any
 ) -> bool:
-    """Let `event` end a claim; False: the claim was lost, and nothing was changed.
+    """Let `event` end a claim; False: the claim was lost, and nothing was changed. A job that ends is dated.
 
     `fence` None: whoever holds it (reaped, or cancelled by a person).
     """
-    table = queue.table
-    statement = sa.update(table).where(table.c.id == row_id, _is(queue, queue.claimed))
-    if fence is not None:
-        statement = statement.where(table.c.fence == fence)
-    state = next_state(queue.name, queue.claimed, event)
-    return conn.execute(statement.values(state=state, lease_until=None, **values)).rowcount == 1
+    statement = database_of(conn).built(_release, queue.name, event, tuple(values), fence is not None)
+    return conn.execute(statement, release_parameters(row_id, fence, values)).rowcount == 1
+
+
+def _release(
+    db: Database, name: Literal["job", "delivery"], event: str, columns: tuple[str, ...], is_fenced: bool
+) -> sa.Update:
+    queue = {"job": JOBS, "delivery": DELIVERIES}[name]
+    return release_statement(queue, event, columns, is_fenced=is_fenced, now=db.clock())
 
 
 def still_held(conn: sa.Connection, queue: Queue, row_id: int, fence: int, **values: Any) -> bool:

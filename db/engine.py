@@ -1,9 +1,9 @@
 """Open SQLite or Postgres with the settings that make a commit durable; short transactions, one clock.
 
 SQLite: WAL, synchronous FULL (a commit survives a power cut), foreign keys, and BEGIN IMMEDIATE behind a fair
-queue (`db.locking`). Postgres: READ COMMITTED, synchronous_commit as the server has it (on). Who needs two
-rows locked takes them in this order, so that no two transactions wait for each other: first a job or a
-delivery, then its study; who holds a study touches jobs and deliveries only with SKIP LOCKED.
+queue (`db.locking`). Postgres (`db.postgres`): READ COMMITTED, synchronous_commit as the server has it (on).
+Who needs two rows locked takes them in this order, so that no two transactions wait for each other: first a
+job or a delivery, then its study; who holds a study touches jobs and deliveries only with SKIP LOCKED.
 """
 
 import contextlib
@@ -11,34 +11,27 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import event
 
 from config.errors import PrereadError
+from db import postgres
 from db.hints import Listening, PostgresListening, SocketListening, send_to_sockets
 from db.locking import WriterQueue
 
 BUSY_MILLISECONDS = 5000
 
-# A server that vanished is noticed in seconds; a process of ours that hangs inside a transaction must not
-# hold a study for ever.
-_POSTGRES_OPTIONS: Mapping[str, Any] = {
-    "connect_timeout": 5,
-    "application_name": "preread",
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 30_000,
-    "options": "-c lock_timeout=30s -c idle_in_transaction_session_timeout=60s",
-}
-
 # Of one process; more threads wait for their turn.
 CONNECTIONS_MAX = 10
+
+S = TypeVar("S")
+
+_NOTIFY = sa.select(sa.func.pg_notify(sa.bindparam("channel", type_=sa.Text), ""))
 
 
 class DatabaseUnavailable(PrereadError):
@@ -52,6 +45,12 @@ class Database:
         self, engine: sa.Engine, *, clock: Callable[[], float] | None, run_folder: Path | None
     ) -> None:
         self._engine = engine
+        # Set once: the options of a connection are copied anew each time they are set on it.
+        self._engines = {
+            begin: engine.execution_options(preread_begin=begin, preread_database=self)
+            for begin in ("BEGIN", "BEGIN IMMEDIATE", None)
+        }
+        self._built: dict[Hashable, Any] = {}
         self._clock = clock
         self._run_folder = run_folder
         self._pid = os.getpid()
@@ -86,7 +85,8 @@ class Database:
                 where="database.url",
                 remedy="Use sqlite:///path or postgresql://user@host/name.",
             )
-        return Database(_open_postgres(parsed), clock=clock, run_folder=None)
+        engine = postgres.open_postgres(parsed, connections_max=CONNECTIONS_MAX)
+        return Database(engine, clock=clock, run_folder=None)
 
     @property
     def dialect(self) -> Literal["sqlite", "postgresql"]:
@@ -94,24 +94,25 @@ class Database:
         return "sqlite" if self._engine.dialect.name == "sqlite" else "postgresql"
 
     @contextmanager
-    def write(self) -> Iterator[sa.Connection]:
+    def write(self, *, in_one: bool = False) -> Iterator[sa.Connection]:
         """One short write transaction: committed at the end, rolled back on an exception.
+
+        `in_one`: on Postgres the caller executes one statement that changes something, and it commits by
+        itself: two round trips less. A hint cannot go with it.
 
         Raises
         ------
         DatabaseUnavailable
             The database is away or was locked for longer than the busy time-out; nothing was changed.
         """
-        with (
-            self._queue.place() if self._queue else nullcontext(),
-            self._connected("BEGIN IMMEDIATE") as conn,
-        ):
+        begin = None if in_one and self.dialect == "postgresql" else "BEGIN IMMEDIATE"
+        with self._queue.place() if self._queue else nullcontext(), self._connected(begin) as conn:
             conn.info["hints"] = hints = set[str]()
             with conn.begin():
                 yield conn
                 if self.dialect == "postgresql":
                     for channel in sorted(hints):  # sent by the commit, and only by it
-                        conn.execute(sa.select(sa.func.pg_notify(_channel(channel), "")))
+                        conn.execute(_NOTIFY, {"channel": channel_name(channel)})
         if self.dialect == "sqlite":
             for channel in sorted(hints):
                 self.notify(channel)
@@ -123,7 +124,7 @@ class Database:
             yield conn
 
     @contextmanager
-    def _connected(self, begin: str) -> Iterator[sa.Connection]:
+    def _connected(self, begin: Literal["BEGIN", "BEGIN IMMEDIATE"] | None) -> Iterator[sa.Connection]:
         if os.getpid() != self._pid:
             raise PrereadError(
                 "the database was opened before this process was forked",
@@ -131,14 +132,25 @@ class Database:
                 remedy="Open a Database in each process.",
             )
         try:
-            with self._engine.connect() as conn:
-                yield conn.execution_options(preread_begin=begin, preread_database=self)
+            with self._engines[begin].connect() as conn:
+                yield conn
         except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
             raise DatabaseUnavailable(
                 f"the database does not answer ({_first_line(error)})",
                 where=self._engine.url.render_as_string(hide_password=True),
                 remedy="It is tried again; if this stays, see that it runs, is reachable and has disk space.",
             ) from error
+
+    def built(self, build: Callable[..., S], *choices: Hashable) -> S:
+        """What `build(self, *choices)` returns, built by the first call only.
+
+        For statements that run often: to put one together costs more than to run it.
+        """
+        key = (build, choices)
+        if key not in self._built:
+            self._built[key] = build(self, *choices)
+        statement: S = self._built[key]
+        return statement
 
     def now(self, conn: sa.Connection | None = None) -> float:
         """Seconds since 1970 on the database's clock; with `conn`, without a connection of its own."""
@@ -152,9 +164,9 @@ class Database:
         return float(conn.execute(sa.select(self.clock())).scalar_one())
 
     def clock(self) -> sa.ColumnElement[float]:
-        """The database's clock as an expression, to save asking for it first."""
+        """The database's clock as an expression: no round trip of its own, read whenever a statement runs."""
         if self._clock is not None or self.dialect == "sqlite":
-            return sa.literal(self.now(), sa.Float)
+            return sa.bindparam("now", type_=sa.Float, callable_=self.now, unique=True)
         return sa.cast(sa.extract("epoch", sa.func.clock_timestamp()), sa.Double)
 
     def migrate(self) -> None:
@@ -178,7 +190,7 @@ class Database:
             return
         try:
             with self._connected("BEGIN") as conn, conn.begin():
-                conn.execute(sa.select(sa.func.pg_notify(_channel(channel), "")))
+                conn.execute(_NOTIFY, {"channel": channel_name(channel)})
         except DatabaseUnavailable:
             return  # who waits, polls
 
@@ -197,7 +209,7 @@ class Database:
                 ears[channel] = SocketListening(self._run_folder, channel)
             else:
                 _, arguments = self._engine.dialect.create_connect_args(self._engine.url)
-                ears[channel] = PostgresListening({**arguments, **_POSTGRES_OPTIONS}, _channel(channel))
+                ears[channel] = PostgresListening({**arguments, **postgres.OPTIONS}, channel_name(channel))
             self._all_ears.append(ears[channel])
         return ears[channel]
 
@@ -240,7 +252,8 @@ def writing(target: Target) -> Iterator[sa.Connection]:
             yield conn
 
 
-def _channel(name: str) -> str:
+def channel_name(name: str) -> str:
+    """A channel as Postgres knows it."""
     return f"preread_{name}"
 
 
@@ -293,15 +306,3 @@ def _open_sqlite(url: sa.URL) -> sa.Engine:
         conn.exec_driver_sql(conn.get_execution_options()["preread_begin"])
 
     return engine
-
-
-def _open_postgres(url: sa.URL) -> sa.Engine:
-    return sa.create_engine(
-        url.set(drivername="postgresql+psycopg"),
-        hide_parameters=True,  # here and above: an error's text must not show a patient
-        pool_size=CONNECTIONS_MAX,
-        max_overflow=0,
-        pool_pre_ping=True,  # a server that was restarted must not cost an attempt
-        isolation_level="READ COMMITTED",
-        connect_args=dict(_POSTGRES_OPTIONS),
-    )

@@ -14,11 +14,11 @@ from db import claiming, rows, tables
 from db.claiming import DELIVERIES, JOBS
 from db.engine import Database, database_of, hint_on_commit, now_in
 from db.enqueueing import enqueue
+from db.job_claims import claim_job
 from db.records import Claim, JobKind, JobRecord, JobState, NewDelivery, NewResult, SelectionRecord
 from db.requests import cancel, retry, set_priority
 from db.results import insert_results
 from db.starting_early import is_begun_anew
-from db.states import next_state
 from db.studies import locked_study, settle_study
 from db.timeline import note
 
@@ -56,46 +56,10 @@ def claim_next(
 
     When nothing is ready it frees the jobs of lost workers, so that workers need no housekeeping to go on.
     """
-    claim = _claim(db, worker, kinds, lease_seconds)
+    claim = claim_job(db, worker, kinds, lease_seconds)
     if claim is None and reap_expired(db):
-        claim = _claim(db, worker, kinds, lease_seconds)
+        claim = claim_job(db, worker, kinds, lease_seconds)
     return claim
-
-
-def _claim(db: Database, worker: str, kinds: Sequence[JobKind], lease_seconds: float) -> Claim | None:
-    only = [] if set(kinds) == {"plan", "analyse"} else [JOB.c.kind.in_(kinds)]
-    with db.write() as conn:
-        row = claiming.claim_first(conn, JOBS, worker=worker, lease_seconds=lease_seconds, only=only)
-        if row is None:
-            return None
-        study_uid = conn.execute(
-            sa.select(STUDY.c.study_uid).where(STUDY.c.id == row["study_id"])
-        ).scalar_one()
-        conn.execute(
-            sa.update(STUDY)
-            .where(STUDY.c.id == row["study_id"], STUDY.c.revision == row["revision"])
-            .where(STUDY.c.state == "whole")
-            .values(state=next_state("study", "whole", "claimed"))
-        )
-        again = f", attempt {row['attempts']} of {row['attempts_max']}" if row["attempts"] > 1 else ""
-        what = rows.job_in_words(row)
-        _note(conn, row, kind="claimed", text=f"{what} claimed by {worker}{again}", source=worker)
-        return Claim(
-            job_id=row["id"],
-            kind=row["kind"],
-            study_id=row["study_id"],
-            study_uid=study_uid,
-            revision=row["revision"],
-            model=rows.model_of(row),
-            attempts=row["attempts"],
-            attempts_max=row["attempts_max"],
-            fence=row["fence"],
-            lease_until=row["lease_until"],
-            priority=row["priority"],
-            parameters=row["parameters"],
-            worker=worker,
-            created_at=rows.aware(row["created_at"]),
-        )
 
 
 def _note(conn: sa.Connection, job: rows.Row, *, kind: str, text: str, source: str) -> None:
@@ -151,7 +115,6 @@ def finish_plan(
             stage=None,
             error=None,
             remedy=None,
-            done_at=now_in(conn),
         )
         if not ended:
             return False
@@ -236,7 +199,7 @@ def fail(
     error, remedy = error[:ERROR_LENGTH_MAX], remedy[:ERROR_LENGTH_MAX]
     attempt = f"attempt {claim.attempts} of {claim.attempts_max} failed"
     with db.write() as conn:
-        now, job = now_in(conn), {"id": claim.job_id, "study_id": claim.study_id}
+        job = {"id": claim.job_id, "study_id": claim.study_id}
         if retry and claim.attempts < claim.attempts_max:
             wait = claiming.wait_seconds(claim.attempts) if backoff_seconds is None else backoff_seconds
             ended = claiming.release(
@@ -245,7 +208,7 @@ def fail(
                 claim.job_id,
                 claim.fence,
                 "back_off",
-                run_after=now + wait,
+                run_after=now_in(conn) + wait,
                 error=error,
                 remedy=remedy,
                 stage=None,
@@ -264,7 +227,6 @@ def fail(
             error=error,
             remedy=remedy,
             stage=None,
-            done_at=now,
         )
         if ended:
             study = locked_study(conn, claim.study_id)
@@ -285,7 +247,6 @@ def give_back(db: Database, claim: Claim) -> bool:
             claim.job_id,
             claim.fence,
             "give_back",
-            attempts=JOB.c.attempts - 1,
             worker=None,
             stage=None,
         )
@@ -323,7 +284,7 @@ def _reap_job(db: Database) -> int | None:
             _note(conn, job, kind="expired", text=text, source="preread")
             hint_on_commit(conn, "jobs")
         else:
-            ending = {"error": _LOST, "remedy": _LOST_REMEDY, "stage": None, "done_at": now_in(conn)}
+            ending = {"error": _LOST, "remedy": _LOST_REMEDY, "stage": None}
             claiming.release(conn, JOBS, job["id"], None, "expire_last", **ending)
             study = locked_study(conn, job["study_id"])
             _note(conn, job, kind="expired", text=text, source="preread")

@@ -43,7 +43,8 @@ def retry(db: Database, job_id: int, *, source: str = "person") -> bool:
 
 def _change_job(db: Database, job_id: int, event: Literal["cancel", "retry"], *, source: str) -> bool:
     with db.write() as conn:
-        row = conn.execute(sa.select(JOB).where(JOB.c.id == job_id).with_for_update()).mappings().first()
+        query = sa.select(JOB, rows.job_in_words(JOB).label("in_words")).where(JOB.c.id == job_id)
+        row = conn.execute(query.with_for_update()).mappings().first()
         if row is None:
             raise IllegalTransition(f"there is no job {job_id}", remedy="See `preread queue list`.")
         if row["state"] not in states_before("job", event):
@@ -64,13 +65,12 @@ def _change_job(db: Database, job_id: int, event: Literal["cancel", "retry"], *,
         state = next_state("job", row["state"], event)
         conn.execute(sa.update(JOB).where(JOB.c.id == job_id).values(state=state, **values))
         done = {"cancel": "cancelled", "retry": "queued again"}[event]
-        what = rows.job_in_words(row)
         note(
             conn,
             study_id=study["id"],
             job_id=job_id,
             kind=event,
-            text=f"{what} {done}, asked by {source}",
+            text=f"{row['in_words']} {done}, asked by {source}",
             source=source,
         )
         if event == "cancel":

@@ -232,7 +232,6 @@ def give_back_delivery(db: Database, claim: DeliveryClaim) -> bool:
             claim.delivery_id,
             claim.fence,
             "give_back",
-            attempts=DELIVERY.c.attempts - 1,
             worker=None,
         )
 

@@ -179,11 +179,13 @@ def model_of(row: Row) -> str | None:
     return (row["model"] or None) if row["kind"] == "analyse" else None
 
 
-def job_in_words(row: Row) -> str:
-    """What a job does, for the timeline."""
-    if row["kind"] == "analyse":
-        return f"analysis by {row['model']}"
-    return "planning an early start" if row["model"] else "planning"
+def job_in_words(job: sa.FromClause) -> sa.ColumnElement[str]:
+    """What a job does, for the timeline: an expression over its columns."""
+    return sa.case(
+        (job.c.kind == tables.written_out("analyse"), tables.written_out("analysis by ") + job.c.model),
+        (job.c.model != tables.NOTHING, tables.written_out("planning an early start")),
+        else_=tables.written_out("planning"),
+    )
 
 
 def result(row: Row) -> ResultRecord:

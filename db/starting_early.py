@@ -101,7 +101,7 @@ def finish_early_plan(db: Database, claim: Claim, analyse: Sequence[tuple[str, s
     """
     upto = int(claim.parameters["early"]["upto"])
     with db.write() as conn:
-        ending = {"stage": None, "error": None, "remedy": None, "done_at": now_in(conn)}
+        ending = {"stage": None, "error": None, "remedy": None}
         ended = claiming.release(conn, JOBS, claim.job_id, claim.fence, "finish", outcome="planned", **ending)
         if not ended:
             return False

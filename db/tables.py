@@ -20,6 +20,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    ColumnElement,
     Float,
     ForeignKey,
     Index,
@@ -28,6 +29,7 @@ from sqlalchemy import (
     Table,
     TypeDecorator,
     UniqueConstraint,
+    literal_column,
     text,
 )
 from sqlalchemy import Text as AnyText
@@ -61,6 +63,16 @@ class Text(TypeDecorator[str]):
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
         """What is stored and compared."""
         return None if value is None else plain(value)
+
+
+def written_out(constant: str) -> ColumnElement[str]:
+    """A word of our own as part of a statement's text, not as a parameter of it."""
+    if not constant.replace(" ", "").replace("_", "").replace(",", "").isalnum():
+        raise ValueError(f"{constant!r} would need quoting")
+    return literal_column(f"'{constant}'", AnyText)
+
+
+NOTHING: ColumnElement[str] = literal_column("''", AnyText)
 
 
 # SQLite makes a rowid alias, which RETURNING and AUTOINCREMENT need, only of the type INTEGER.

@@ -1,0 +1,114 @@
+"""The claim of a job together with what follows from it: its study is being analysed, the timeline says so.
+
+Postgres does all three in one statement (data-modifying CTEs), which is a transaction of its own: one round
+trip. SQLite, which has neither round trips nor such statements, does them one after the other.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.sql.dml import ReturningUpdate
+
+from db import rows, tables
+from db.claiming import JOBS, claim_statement, promote_due, something_due
+from db.engine import Database, database_of
+from db.records import Claim, JobKind
+from db.states import next_state
+from db.timeline import line_from
+
+JOB, STUDY = tables.JOB, tables.STUDY
+
+_WORKER = sa.bindparam("claimer", type_=tables.Text)
+_LEASE_SECONDS = sa.bindparam("lease_seconds", type_=sa.Float)
+
+_RETURNED = (
+    *(JOB.c.id, JOB.c.kind, JOB.c.study_id, JOB.c.revision, JOB.c.model, JOB.c.attempts, JOB.c.attempts_max),
+    *(JOB.c.fence, JOB.c.lease_until, JOB.c.priority, JOB.c.parameters, JOB.c.created_at),
+    sa.select(STUDY.c.study_uid).where(STUDY.c.id == JOB.c.study_id).scalar_subquery().label("study_uid"),
+)
+
+
+class _Statements(NamedTuple):
+    in_one: sa.Select[tuple[object, ...]]
+    claim: ReturningUpdate[tuple[object, ...]]
+    following: tuple[sa.Update, sa.Insert]
+
+
+def claim_job(db: Database, worker: str, kinds: Sequence[JobKind], lease_seconds: float) -> Claim | None:
+    """Claim the first ready job of one of `kinds`; None: there is none."""
+    parameters = {"claimer": worker, "lease_seconds": lease_seconds}
+    chosen = tuple(sorted(set(kinds)))
+    with db.write(in_one=True) as conn:
+        row = _claim(conn, db.built(_statements, chosen, True), parameters)
+    if row is None:  # nothing is ready, or the first one is not known before what is due was made ready
+        with db.write() as conn:
+            promote_due(conn, JOBS)
+            row = _claim(conn, db.built(_statements, chosen, False), parameters)
+    if row is None:
+        return None
+    return Claim(
+        job_id=row["id"],
+        kind=row["kind"],
+        study_id=row["study_id"],
+        study_uid=row["study_uid"],
+        revision=row["revision"],
+        model=rows.model_of(row),
+        attempts=row["attempts"],
+        attempts_max=row["attempts_max"],
+        fence=row["fence"],
+        lease_until=row["lease_until"],
+        priority=row["priority"],
+        parameters=row["parameters"],
+        worker=worker,
+        created_at=rows.aware(row["created_at"]),
+    )
+
+
+def _claim(conn: sa.Connection, statements: _Statements, parameters: dict[str, object]) -> rows.Row | None:
+    if database_of(conn).dialect == "postgresql":
+        return conn.execute(statements.in_one, parameters).mappings().first()
+    row = conn.execute(statements.claim, parameters).mappings().first()
+    if row is not None:
+        moved, told = statements.following
+        conn.execute(moved, {"claimed_id": row["id"]})
+        conn.execute(told, {"claimed_id": row["id"], "claimer": parameters["claimer"]})
+    return row
+
+
+def _statements(db: Database, kinds: tuple[JobKind, ...], is_first_try: bool) -> _Statements:
+    now = db.clock()
+    claim = claim_statement(
+        JOBS,
+        worker=_WORKER,
+        now=now,
+        lease_seconds=_LEASE_SECONDS,
+        only=[] if kinds == ("analyse", "plan") else [JOB.c.kind.in_(kinds)],
+        unless=something_due(JOBS, now=now) if is_first_try else None,
+        returning=_RETURNED,
+    )
+    claimed = claim.cte("claimed")
+    moved, told = _moves_study(claimed), _tells(db, claimed)
+    row = sa.select(JOB).where(JOB.c.id == sa.bindparam("claimed_id")).subquery("claimed")
+    return _Statements(
+        in_one=sa.select(claimed).add_cte(moved.cte("moved"), told.cte("told")),
+        claim=claim,
+        following=(_moves_study(row), _tells(db, row)),
+    )
+
+
+def _moves_study(claimed: sa.FromClause) -> sa.Update:
+    return (
+        sa.update(STUDY)
+        .where(STUDY.c.id == claimed.c.study_id, STUDY.c.revision == claimed.c.revision)
+        .where(STUDY.c.state == tables.written_out("whole"))
+        .values(state=next_state("study", "whole", "claimed"))
+    )
+
+
+def _tells(db: Database, claimed: sa.FromClause) -> sa.Insert:
+    again = tables.written_out(", attempt ") + sa.cast(claimed.c.attempts, sa.Text)
+    again = again + tables.written_out(" of ") + sa.cast(claimed.c.attempts_max, sa.Text)
+    text = rows.job_in_words(claimed) + tables.written_out(" claimed by ") + _WORKER
+    text = text + sa.case((claimed.c.attempts > 1, again), else_=tables.NOTHING)
+    return line_from(claimed, db, kind="claimed", text=text, said_by=_WORKER)
