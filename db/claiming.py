@@ -160,14 +160,11 @@ def release(
 
     `fence` None: whoever holds it (reaped, or cancelled by a person).
     """
-    statement = database_of(conn).built(_release, queue.name, event, tuple(values), fence is not None)
+    statement = database_of(conn).built(_release, queue, event, tuple(values), fence is not None)
     return conn.execute(statement, release_parameters(row_id, fence, values)).rowcount == 1
 
 
-def _release(
-    db: Database, name: Literal["job", "delivery"], event: str, columns: tuple[str, ...], is_fenced: bool
-) -> sa.Update:
-    queue = {"job": JOBS, "delivery": DELIVERIES}[name]
+def _release(db: Database, queue: Queue, event: str, columns: tuple[str, ...], is_fenced: bool) -> sa.Update:
     return release_statement(queue, event, columns, is_fenced=is_fenced, now=db.clock())
 
 

@@ -19,8 +19,8 @@ from db.records import Claim, JobKind, JobRecord, JobState, NewDelivery, NewResu
 from db.requests import cancel, retry, set_priority
 from db.results import insert_results
 from db.starting_early import is_begun_anew
-from db.studies import locked_study, settle_study
-from db.timeline import note
+from db.studies import end_claim, settle_study
+from db.timeline import Line, note
 
 __all__ = [
     "cancel",
@@ -103,12 +103,13 @@ def finish_plan(
     if not analyse and not (reason_code and sentence):
         raise ValueError(f"plan {claim.job_id} leads to nothing without a code and a sentence that say why")
     with db.write() as conn:
-        ended = claiming.release(
+        study = end_claim(
             conn,
             JOBS,
             claim.job_id,
             claim.fence,
             "finish",
+            study_id=claim.study_id,
             outcome="planned" if analyse else "not_analysed",
             reason_code=reason_code,
             reason=sentence,
@@ -116,9 +117,8 @@ def finish_plan(
             error=None,
             remedy=None,
         )
-        if not ended:
+        if study is None:
             return False
-        study = locked_study(conn, claim.study_id)
         _replace_selections(conn, claim, selections)
         insert_results(conn, claim, results, deliveries, {})
         if study["revision"] != claim.revision:
@@ -145,12 +145,11 @@ def finish_plan(
                 parameters=parameters,
                 attempts_max=claim.attempts_max,
             )
+        lines = []
         if analyse:
             text = f"queued for {', '.join(model for model, _ in analyse)}"
-            note(
-                conn, study_id=study["id"], job_id=claim.job_id, kind="queued", text=text, source=claim.worker
-            )
-        settle_study(conn, study, claim.revision)
+            lines.append(Line("queued", text, claim.worker, claim.study_id, claim.job_id))
+        settle_study(conn, study, claim.revision, lines)
     return True
 
 
@@ -202,7 +201,7 @@ def fail(
         job = {"id": claim.job_id, "study_id": claim.study_id}
         if retry and claim.attempts < claim.attempts_max:
             wait = claiming.wait_seconds(claim.attempts) if backoff_seconds is None else backoff_seconds
-            ended = claiming.release(
+            is_released = claiming.release(
                 conn,
                 JOBS,
                 claim.job_id,
@@ -214,25 +213,26 @@ def fail(
                 stage=None,
                 worker=None,
             )
-            if ended:
+            if is_released:
                 text = f"{attempt}: {error}; next in {wait:.0f} s"
                 _note(conn, job, kind="attempt_failed", text=text, source=claim.worker)
-            return ended
-        ended = claiming.release(
+            return is_released
+        study = end_claim(
             conn,
             JOBS,
             claim.job_id,
             claim.fence,
             "fail",
+            study_id=claim.study_id,
             error=error,
             remedy=remedy,
             stage=None,
         )
-        if ended:
-            study = locked_study(conn, claim.study_id)
-            _note(conn, job, kind="attempt_failed", text=f"{attempt}: {error}", source=claim.worker)
-            settle_study(conn, study, claim.revision)
-        return ended
+        if study is None:
+            return False
+        line = Line("attempt_failed", f"{attempt}: {error}", claim.worker, claim.study_id, claim.job_id)
+        settle_study(conn, study, claim.revision, [line])
+        return True
 
 
 def give_back(db: Database, claim: Claim) -> bool:
@@ -241,7 +241,7 @@ def give_back(db: Database, claim: Claim) -> bool:
     Returns False when the lease was lost.
     """
     with db.write() as conn:
-        ended = claiming.release(
+        is_released = claiming.release(
             conn,
             JOBS,
             claim.job_id,
@@ -250,11 +250,11 @@ def give_back(db: Database, claim: Claim) -> bool:
             worker=None,
             stage=None,
         )
-        if ended:
+        if is_released:
             job = {"id": claim.job_id, "study_id": claim.study_id}
             _note(conn, job, kind="given_back", text=f"given back by {claim.worker}", source=claim.worker)
             hint_on_commit(conn, "jobs")
-        return ended
+        return is_released
 
 
 def reap_expired(db: Database) -> list[int]:
@@ -285,10 +285,10 @@ def _reap_job(db: Database) -> int | None:
             hint_on_commit(conn, "jobs")
         else:
             ending = {"error": _LOST, "remedy": _LOST_REMEDY, "stage": None}
-            claiming.release(conn, JOBS, job["id"], None, "expire_last", **ending)
-            study = locked_study(conn, job["study_id"])
-            _note(conn, job, kind="expired", text=text, source="preread")
-            settle_study(conn, study, job["revision"])
+            study = end_claim(conn, JOBS, job["id"], None, "expire_last", study_id=job["study_id"], **ending)
+            assert study is not None, "its row is locked"
+            line = Line("expired", text, "preread", job["study_id"], job["id"])
+            settle_study(conn, study, job["revision"], [line])
         return int(job["id"])
 
 

@@ -26,8 +26,8 @@ from db.records import (
 )
 from db.requests import drop_delivery, retry_delivery, send_again
 from db.segments import use_segments
-from db.studies import locked_study, settle_study
-from db.timeline import note
+from db.studies import end_claim, settle_study
+from db.timeline import Line
 
 __all__ = [
     "claim_delivery",
@@ -78,12 +78,13 @@ def commit_analysis(
     if outcome == "not_analysed" and not (reason_code and sentence):
         raise ValueError(f"job {claim.job_id} is not analysed without a code and a sentence that say why")
     with db.write() as conn:
-        ended = release(
+        study = end_claim(
             conn,
             JOBS,
             claim.job_id,
             claim.fence,
             "finish",
+            study_id=claim.study_id,
             outcome=outcome,
             reason_code=reason_code,
             reason=sentence,
@@ -91,21 +92,14 @@ def commit_analysis(
             stage=None,
             error=None,
             remedy=None,
-            done_at=now_in(conn),
         )
-        if not ended:
+        if study is None:
             return False
-        study = locked_study(conn, claim.study_id)
         insert_results(conn, claim, results, deliveries, predecessors or {})
-        note(
-            conn,
-            study_id=claim.study_id,
-            job_id=claim.job_id,
-            kind="results" if outcome == "analysed" else "refused",
-            text=_ending(claim, outcome, sentence, findings, results),
-            source=claim.worker,
-        )
-        settle_study(conn, study, claim.revision)
+        kind = "results" if outcome == "analysed" else "refused"
+        text = _ending(claim, outcome, sentence, findings, results)
+        line = Line(kind, text, claim.worker, claim.study_id, claim.job_id)
+        settle_study(conn, study, claim.revision, [line])
     return True
 
 
@@ -259,29 +253,35 @@ def settle_delivery(
     with db.write() as conn:
         now = now_in(conn)
         if status == "delivered":
-            kind, text = "delivered", f"{result.kind} delivered to {where}"
+            event, kind, text = "deliver", "delivered", f"{result.kind} delivered to {where}"
             values: dict[str, Any] = {"delivered_at": now, "last_error": None}
-            ended = release(conn, DELIVERIES, claim.delivery_id, claim.fence, "deliver", **values)
         elif status == "retry" and claim.attempts < tries_max:
             wait = wait_seconds(
                 claim.attempts, first_seconds=first_wait_seconds, longest_seconds=wait_seconds_max
             )
-            kind = "delivery_retry"
+            event, kind = "back_off", "delivery_retry"
             text = (
                 f"{result.kind} not delivered to {where}: {detail}; try {claim.attempts + 1} in {wait:.0f} s"
             )
             values = {"next_at": now + wait, "last_error": detail}
-            ended = release(conn, DELIVERIES, claim.delivery_id, claim.fence, "back_off", **values)
         else:
-            kind = "parked"
+            event, kind = "park", "parked"
             tries = f"{claim.attempts} {'try' if claim.attempts == 1 else 'tries'}"
             text = f"{result.kind} for {where} parked after {tries}: {detail}; a person must retry or drop"
-            ended = release(conn, DELIVERIES, claim.delivery_id, claim.fence, "park", last_error=detail)
-        if not ended:
+            values = {"last_error": detail}
+        study = end_claim(
+            conn,
+            DELIVERIES,
+            claim.delivery_id,
+            claim.fence,
+            event,
+            study_id=result.study_id,
+            **values,
+        )
+        if study is None:
             return False
-        study = locked_study(conn, result.study_id)
-        note(conn, study_id=result.study_id, job_id=result.job_id, kind=kind, text=text, source=where)
-        settle_study(conn, study, result.revision)
+        line = Line(kind, text, where, result.study_id, result.job_id)
+        settle_study(conn, study, result.revision, [line])
     return True
 
 

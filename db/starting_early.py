@@ -13,14 +13,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from db import claiming, rows, tables
+from db import rows, tables
 from db.claiming import JOBS
 from db.closing import enqueue_plan
 from db.engine import Database, hint_on_commit, now_in
 from db.enqueueing import enqueue
 from db.records import Claim
 from db.states import next_state
-from db.studies import PLAN_AHEAD, locked_study, open_revision
+from db.studies import PLAN_AHEAD, end_claim, open_revision
 from db.timeline import note
 
 STUDY, SERIES, INSTANCE, JOB = tables.STUDY, tables.SERIES, tables.INSTANCE, tables.JOB
@@ -101,11 +101,10 @@ def finish_early_plan(db: Database, claim: Claim, analyse: Sequence[tuple[str, s
     """
     upto = int(claim.parameters["early"]["upto"])
     with db.write() as conn:
-        ending = {"stage": None, "error": None, "remedy": None}
-        ended = claiming.release(conn, JOBS, claim.job_id, claim.fence, "finish", outcome="planned", **ending)
-        if not ended:
+        ending = {"outcome": "planned", "stage": None, "error": None, "remedy": None}
+        study = end_claim(conn, JOBS, claim.job_id, claim.fence, "finish", study_id=claim.study_id, **ending)
+        if study is None:
             return False
-        study = locked_study(conn, claim.study_id)
         if study["revision"] != claim.revision or study["state"] != "receiving":
             return True
         started = {row["model"] for row in _early_analyses(conn, study["id"], claim.revision)}

@@ -4,16 +4,17 @@ All functions run inside a transaction of the caller, who holds the job or deliv
 (see `db.engine` on the order of locks).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import sqlalchemy as sa
 
 from db import rows, tables
-from db.engine import hint_on_commit, now_in
-from db.records import JobRecord
+from db.claiming import Queue, release, release_parameters, release_statement
+from db.engine import Database, database_of, hint_on_commit, now_in
+from db.records import DeliveryRecord, JobRecord
 from db.states import next_state, states_before, study_outcome
-from db.timeline import note
+from db.timeline import Line, lines_parameters, lines_statement, note
 
 STUDY, JOB, DELIVERY = tables.STUDY, tables.JOB, tables.DELIVERY
 
@@ -24,10 +25,53 @@ PLAN_AHEAD = 1
 _EVENT_OF_OUTCOME = {"delivered": "done", "not_analysed": "not_analysed", "failed": "failed"}
 
 
+_LOCKED = sa.select(STUDY).where(STUDY.c.id == sa.bindparam("study_id")).with_for_update()
+_JOBS_OF_REVISION = (
+    rows.JOBS.add_columns(sa.exists().where(DELIVERY.c.job_id == JOB.c.id).label("has_deliveries"))
+    .where(JOB.c.study_id == sa.bindparam("study_id"), JOB.c.revision == sa.bindparam("revision"))
+    .order_by(JOB.c.id)
+)
+_DELIVERIES_OF_REVISION = (
+    sa.select(DELIVERY)
+    .join_from(DELIVERY, JOB)
+    .where(JOB.c.study_id == sa.bindparam("study_id"), JOB.c.revision == sa.bindparam("revision"))
+    .order_by(DELIVERY.c.id)
+)
+
+
 def locked_study(conn: sa.Connection, study_id: int) -> sa.RowMapping:
     """The row of a study, locked until the transaction ends."""
-    query = sa.select(STUDY).where(STUDY.c.id == study_id).with_for_update()
-    return conn.execute(query).mappings().one()
+    return conn.execute(_LOCKED, {"study_id": study_id}).mappings().one()
+
+
+def end_claim(
+    conn: sa.Connection,
+    queue: Queue,
+    row_id: int,
+    fence: int | None,
+    event: str,
+    *,
+    study_id: int,
+    **values: Any,
+) -> sa.RowMapping | None:
+    """`claiming.release` of a job or delivery, then `locked_study` of its study; None: the claim was lost.
+
+    On Postgres in one round trip, and in this order: what the UPDATE returns is joined before it is locked.
+    """
+    if database_of(conn).dialect == "sqlite":
+        is_released = release(conn, queue, row_id, fence, event, **values)
+        return locked_study(conn, study_id) if is_released else None
+    statement = database_of(conn).built(_release_and_lock, queue, event, tuple(values), fence is not None)
+    return conn.execute(statement, release_parameters(row_id, fence, values)).mappings().first()
+
+
+def _release_and_lock(
+    db: Database, queue: Queue, event: str, columns: tuple[str, ...], is_fenced: bool
+) -> sa.Select[Any]:
+    release = release_statement(queue, event, columns, is_fenced=is_fenced, now=db.clock())
+    released = release.returning(queue.table.c.study_id).cte("released")
+    joined = sa.join(STUDY, released, STUDY.c.id == released.c.study_id)
+    return sa.select(STUDY).select_from(joined).with_for_update(of=STUDY)
 
 
 def locked_study_by_uid(conn: sa.Connection, study_uid: str) -> sa.RowMapping | None:
@@ -88,47 +132,67 @@ def resume_study(conn: sa.Connection, study: rows.Row) -> None:
     move_study(conn, study, "resumed", outcome=None, reason_code=None, reason=None, done_at=None)
 
 
-def jobs_of_revision(conn: sa.Connection, study_id: int, revision: int) -> list[JobRecord]:
-    """All jobs of one revision, in the order they were made."""
-    query = rows.JOBS.where(JOB.c.study_id == study_id, JOB.c.revision == revision).order_by(JOB.c.id)
-    return [rows.job(row) for row in conn.execute(query).mappings()]
-
-
-def settle_study(conn: sa.Connection, study: rows.Row, revision: int) -> None:
+def settle_study(conn: sa.Connection, study: rows.Row, revision: int, lines: Sequence[Line] = ()) -> None:
     """After something of `revision` ended: show its findings, and finish the study when nothing is open.
 
     The study is locked, so of two last jobs that end at once the second sees the first. A study that still
-    receives shows what was started early and is not finished.
+    receives shows what was started early and is not finished. `lines` go to the timeline before its own.
     """
     if study["revision"] != revision:
+        _write(conn, study, {}, lines)
         return  # an older revision: its results remain, the study goes on with the new one
-    jobs = jobs_of_revision(conn, study["id"], revision)
-    sends = (
-        sa.select(DELIVERY)
-        .join_from(DELIVERY, JOB)
-        .where(JOB.c.study_id == study["id"], JOB.c.revision == revision)
-        .order_by(DELIVERY.c.id)
-    )
-    deliveries = [rows.delivery(row) for row in conn.execute(sends).mappings()]
+    jobs, deliveries = _of_revision(conn, study["id"], revision)
     shown = _summary(jobs)
     end = None if study["state"] == "receiving" else study_outcome(jobs, deliveries)
     if end is None:
-        conn.execute(sa.update(STUDY).where(STUDY.c.id == study["id"]).values(**shown))
+        _write(conn, study, shown, lines)
         return
     ending = {"outcome": end.outcome, "reason_code": end.reason_code, "reason": end.sentence}
     repeated = study["state"] == "done" and all(study[name] == value for name, value in ending.items())
     if repeated:
+        _write(conn, study, {}, lines)
         return
-    move_study(conn, study, "finished", **ending, **shown, done_at=now_in(conn))
+    state = next_state("study", study["state"], "finished")
     words = {"delivered": "done", "not_analysed": "not analysed", "failed": "failed"}[end.outcome]
-    note(
-        conn,
-        study_id=study["id"],
-        kind=_EVENT_OF_OUTCOME[end.outcome],
-        text=f"{words}: {end.sentence}",
-        source="preread",
-    )
+    line = Line(_EVENT_OF_OUTCOME[end.outcome], f"{words}: {end.sentence}", "preread", study["id"])
+    _write(conn, study, {"state": state, **ending, **shown}, [*lines, line])
     hint_on_commit(conn, "studies")
+
+
+def _of_revision(
+    conn: sa.Connection, study_id: int, revision: int
+) -> tuple[list[JobRecord], list[DeliveryRecord]]:
+    """All jobs and deliveries of one revision, in the order they were made."""
+    which = {"study_id": study_id, "revision": revision}
+    jobs = conn.execute(_JOBS_OF_REVISION, which).mappings().all()
+    deliveries: list[DeliveryRecord] = []
+    if any(job["has_deliveries"] for job in jobs):
+        deliveries = [rows.delivery(row) for row in conn.execute(_DELIVERIES_OF_REVISION, which).mappings()]
+    return [rows.job(row) for row in jobs], deliveries
+
+
+def _write(conn: sa.Connection, study: rows.Row, values: Mapping[str, Any], lines: Sequence[Line]) -> None:
+    """Columns of a study and lines of the timeline; on Postgres in one round trip."""
+    db, told = database_of(conn), lines_parameters(lines)
+    new = {"study_row": study["id"], **{f"new_{name}": value for name, value in values.items()}}
+    if db.dialect == "postgresql" and values and lines:
+        conn.execute(db.built(_write_both, tuple(values), len(lines)), {**new, **told})
+        return
+    if values:
+        conn.execute(db.built(_write_study, tuple(values)), new)
+    if lines:
+        conn.execute(db.built(lines_statement, len(lines)), told)
+
+
+def _write_study(db: Database, columns: tuple[str, ...]) -> sa.Update:
+    values: dict[str, Any] = {name: sa.bindparam(f"new_{name}") for name in columns}
+    if "state" in columns:  # it is done
+        values["done_at"] = db.clock()
+    return sa.update(STUDY).where(STUDY.c.id == sa.bindparam("study_row")).values(values)
+
+
+def _write_both(db: Database, columns: tuple[str, ...], lines: int) -> sa.Insert:
+    return lines_statement(db, lines).add_cte(_write_study(db, columns).cte("shown"))
 
 
 def has_findings(findings: Mapping[str, Any] | None) -> bool:
