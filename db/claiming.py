@@ -68,14 +68,14 @@ def claim_statement(
         .scalar_subquery()
     )
     values: dict[str, Any] = {
-        "state": next_state(queue.name, "queued", "claim"),
+        "state": written_out(next_state(queue.name, "queued", "claim")),
         "attempts": table.c.attempts + 1,
         "fence": table.c.fence + 1,
         "lease_until": now + lease_seconds,
         "worker": worker,
     }
     if queue.name == "job":
-        values |= {"started_at": now, "stage": None}
+        values |= {"started_at": now, "stage": sa.null()}
     statement = sa.update(table).where(table.c.id == first).values(values)
     if unless is not None:
         statement = statement.where(~unless)
@@ -144,7 +144,7 @@ def release_statement(
         values["done_at"] = now
     if event == "give_back":  # the attempt is not counted
         values["attempts"] = table.c.attempts - 1
-    return statement.values({"state": state, "lease_until": None, **values})
+    return statement.values({"state": written_out(state), "lease_until": sa.null(), **values})
 
 
 def release_parameters(row_id: int, fence: int | None, values: Mapping[str, Any]) -> dict[str, Any]:

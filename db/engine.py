@@ -31,7 +31,7 @@ CONNECTIONS_MAX = 10
 
 S = TypeVar("S")
 
-_NOTIFY = sa.select(sa.func.pg_notify(sa.bindparam("channel", type_=sa.Text), ""))
+NOTIFY = sa.select(sa.func.pg_notify(sa.bindparam("channel", type_=sa.Text), ""))
 
 
 class DatabaseUnavailable(PrereadError):
@@ -45,11 +45,6 @@ class Database:
         self, engine: sa.Engine, *, clock: Callable[[], float] | None, run_folder: Path | None
     ) -> None:
         self._engine = engine
-        # Set once: the options of a connection are copied anew each time they are set on it.
-        self._engines = {
-            begin: engine.execution_options(preread_begin=begin, preread_database=self)
-            for begin in ("BEGIN", "BEGIN IMMEDIATE", None)
-        }
         self._built: dict[Hashable, Any] = {}
         self._clock = clock
         self._run_folder = run_folder
@@ -105,14 +100,15 @@ class Database:
         DatabaseUnavailable
             The database is away or was locked for longer than the busy time-out; nothing was changed.
         """
-        begin = None if in_one and self.dialect == "postgresql" else "BEGIN IMMEDIATE"
-        with self._queue.place() if self._queue else nullcontext(), self._connected(begin) as conn:
+        with (
+            self._queue.place() if self._queue else nullcontext(),
+            self._begun("BEGIN IMMEDIATE", in_one=in_one) as conn,
+        ):
             conn.info["hints"] = hints = set[str]()
-            with conn.begin():
-                yield conn
-                if self.dialect == "postgresql":
-                    for channel in sorted(hints):  # sent by the commit, and only by it
-                        conn.execute(_NOTIFY, {"channel": channel_name(channel)})
+            yield conn
+            if self.dialect == "postgresql":
+                for channel in sorted(hints):  # sent by the commit, and only by it
+                    conn.execute(NOTIFY, {"channel": channel_name(channel)})
         if self.dialect == "sqlite":
             for channel in sorted(hints):
                 self.notify(channel)
@@ -120,11 +116,11 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """One read transaction: all its queries see the same state on SQLite."""
-        with self._connected("BEGIN") as conn, conn.begin():
+        with self._begun("BEGIN") as conn:
             yield conn
 
     @contextmanager
-    def _connected(self, begin: Literal["BEGIN", "BEGIN IMMEDIATE"] | None) -> Iterator[sa.Connection]:
+    def _begun(self, sqlite_begin: str, *, in_one: bool = False) -> Iterator[sa.Connection]:
         if os.getpid() != self._pid:
             raise PrereadError(
                 "the database was opened before this process was forked",
@@ -132,7 +128,13 @@ class Database:
                 remedy="Open a Database in each process.",
             )
         try:
-            with self._engines[begin].connect() as conn:
+            with self._engine.connect() as conn, conn.begin():
+                conn.info["database"] = self
+                if self.dialect == "sqlite":
+                    # One that reads first and then writes would fail, not wait, when another wrote between.
+                    conn.exec_driver_sql(sqlite_begin)
+                else:
+                    postgres.set_autocommit(conn, in_one)
                 yield conn
         except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
             raise DatabaseUnavailable(
@@ -189,8 +191,8 @@ class Database:
             send_to_sockets(self._run_folder, channel)
             return
         try:
-            with self._connected("BEGIN") as conn, conn.begin():
-                conn.execute(_NOTIFY, {"channel": channel_name(channel)})
+            with self._begun("BEGIN") as conn:
+                conn.execute(NOTIFY, {"channel": channel_name(channel)})
         except DatabaseUnavailable:
             return  # who waits, polls
 
@@ -227,7 +229,7 @@ Target = sa.Connection | Database
 
 def database_of(conn: sa.Connection) -> Database:
     """The Database a transaction belongs to."""
-    database = conn.get_execution_options()["preread_database"]
+    database = conn.info["database"]
     assert isinstance(database, Database)
     return database
 
@@ -292,17 +294,12 @@ def _open_sqlite(url: sa.URL) -> sa.Engine:
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _: Any) -> None:
-        connection.isolation_level = None  # BEGIN is ours, see _begin
+        connection.isolation_level = None  # BEGIN is ours, see Database._begun
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA synchronous = FULL")
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.close()
-
-    @event.listens_for(engine, "begin")
-    def _begin(conn: sa.Connection) -> None:
-        # A transaction that reads first and then writes would fail, not wait, when another wrote between.
-        conn.exec_driver_sql(conn.get_execution_options()["preread_begin"])
 
     return engine

@@ -102,7 +102,7 @@ def _moves_study(claimed: sa.FromClause) -> sa.Update:
         sa.update(STUDY)
         .where(STUDY.c.id == claimed.c.study_id, STUDY.c.revision == claimed.c.revision)
         .where(STUDY.c.state == tables.written_out("whole"))
-        .values(state=next_state("study", "whole", "claimed"))
+        .values(state=tables.written_out(next_state("study", "whole", "claimed")))
     )
 
 

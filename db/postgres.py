@@ -56,15 +56,14 @@ def open_postgres(url: sa.URL, *, connections_max: int) -> sa.Engine:
         except engine.dialect.loaded_dbapi.Error as error:
             raise sa.exc.InvalidatePoolError from error
 
-    @event.listens_for(engine, "begin")
-    def _begin(conn: sa.Connection) -> None:
-        # The driver sends BEGIN before the first statement, unless that statement is the whole transaction.
-        connection: Any = conn.connection.dbapi_connection
-        is_whole = conn.get_execution_options()["preread_begin"] is None
-        if connection.autocommit != is_whole:
-            connection.autocommit = is_whole
-
     return engine
+
+
+def set_autocommit(conn: sa.Connection, is_on: bool) -> None:
+    """Have the driver leave out BEGIN and COMMIT, or not, in the transaction that begins; no round trip."""
+    connection: Any = conn.connection.dbapi_connection
+    if connection.autocommit != is_on:
+        connection.autocommit = is_on
 
 
 def _is_silent(connection: Any) -> bool:

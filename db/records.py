@@ -342,6 +342,27 @@ class JobRecord:
         return self.kind == "plan" and "early" in self.parameters
 
 
+class JobSoFar(NamedTuple):
+    """As much of a job as decides what its study shows and how it ends."""
+
+    kind: str
+    model: str | None
+    state: str
+    outcome: str | None
+    reason_code: str | None
+    reason: str | None
+    error: str | None
+    remedy: str | None
+    parameters: Mapping[str, Any]
+    findings: Mapping[str, Any] | None
+    has_deliveries: bool
+
+    @property
+    def is_early_plan(self) -> bool:
+        """As in `JobRecord`."""
+        return self.kind == "plan" and "early" in self.parameters
+
+
 @dataclass(frozen=True, slots=True)
 class ResultRecord:
     """One result object, kept as the bytes that are sent."""

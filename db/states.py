@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from config.errors import PrereadError
-from db.records import DeliveryRecord, JobRecord, Outcome
+from db.records import DeliveryRecord, JobRecord, JobSoFar, Outcome
 
 Table = Mapping[tuple[str, str], str]
+Job = JobRecord | JobSoFar
 
 STUDY: Table = {
     ("receiving", "image"): "receiving",
@@ -98,7 +99,7 @@ class StudyOutcome(NamedTuple):
     sentence: str
 
 
-def study_outcome(jobs: Sequence[JobRecord], deliveries: Sequence[DeliveryRecord]) -> StudyOutcome | None:
+def study_outcome(jobs: Sequence[Job], deliveries: Sequence[DeliveryRecord]) -> StudyOutcome | None:
     """How a study revision ended, from all its jobs and deliveries in the order they were made.
 
     Returns None while anything is open, and where there is no job. The worst thing decides, so that no
@@ -131,13 +132,13 @@ def study_outcome(jobs: Sequence[JobRecord], deliveries: Sequence[DeliveryRecord
     return _why_not(jobs)
 
 
-def _failure(job: JobRecord) -> str:
+def _failure(job: Job) -> str:
     name = f"Analysis by {job.model}" if job.model else "Planning the analysis"
     error = (job.error or "no error was recorded").rstrip(".")
     return f"{name} failed: {error}." + (f" {job.remedy}" if job.remedy else "")
 
 
-def _why_not(jobs: Sequence[JobRecord]) -> StudyOutcome:
+def _why_not(jobs: Sequence[Job]) -> StudyOutcome:
     """The reason of the first analysis that was refused; else the plan's; else a person cancelled all."""
     for kind in ("analyse", "plan"):
         for job in jobs:

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 
 from db import rows, tables
 from db.claiming import Queue, release, release_parameters, release_statement
-from db.engine import Database, database_of, hint_on_commit, now_in
-from db.records import DeliveryRecord, JobRecord
+from db.engine import NOTIFY, Database, channel_name, database_of, hint_on_commit, now_in
+from db.records import DeliveryRecord, JobSoFar
 from db.states import next_state, states_before, study_outcome
 from db.timeline import Line, lines_parameters, lines_statement, note
 
@@ -25,9 +25,18 @@ PLAN_AHEAD = 1
 _EVENT_OF_OUTCOME = {"delivered": "done", "not_analysed": "not_analysed", "failed": "failed"}
 
 
-_LOCKED = sa.select(STUDY).where(STUDY.c.id == sa.bindparam("study_id")).with_for_update()
+# As few columns as do: the driver describes each of them anew for each result.
+_LOCKED_COLUMNS = (
+    *(STUDY.c.id, STUDY.c.revision, STUDY.c.state, STUDY.c.outcome, STUDY.c.reason_code, STUDY.c.reason),
+    *(STUDY.c.priority, STUDY.c.partial, STUDY.c.whole_at),
+)
+_LOCKED = sa.select(*_LOCKED_COLUMNS).where(STUDY.c.id == sa.bindparam("study_id")).with_for_update()
 _JOBS_OF_REVISION = (
-    rows.JOBS.add_columns(sa.exists().where(DELIVERY.c.job_id == JOB.c.id).label("has_deliveries"))
+    sa.select(
+        *(JOB.c.kind, JOB.c.model, JOB.c.state, JOB.c.outcome, JOB.c.reason_code, JOB.c.reason),
+        *(JOB.c.error, JOB.c.remedy, JOB.c.parameters, JOB.c.findings),
+        sa.exists().where(DELIVERY.c.job_id == JOB.c.id).label("has_deliveries"),
+    )
     .where(JOB.c.study_id == sa.bindparam("study_id"), JOB.c.revision == sa.bindparam("revision"))
     .order_by(JOB.c.id)
 )
@@ -40,7 +49,7 @@ _DELIVERIES_OF_REVISION = (
 
 
 def locked_study(conn: sa.Connection, study_id: int) -> sa.RowMapping:
-    """The row of a study, locked until the transaction ends."""
+    """What decides about a study, locked until the transaction ends."""
     return conn.execute(_LOCKED, {"study_id": study_id}).mappings().one()
 
 
@@ -71,7 +80,7 @@ def _release_and_lock(
     release = release_statement(queue, event, columns, is_fenced=is_fenced, now=db.clock())
     released = release.returning(queue.table.c.study_id).cte("released")
     joined = sa.join(STUDY, released, STUDY.c.id == released.c.study_id)
-    return sa.select(STUDY).select_from(joined).with_for_update(of=STUDY)
+    return sa.select(*_LOCKED_COLUMNS).select_from(joined).with_for_update(of=STUDY)
 
 
 def locked_study_by_uid(conn: sa.Connection, study_uid: str) -> sa.RowMapping | None:
@@ -155,33 +164,42 @@ def settle_study(conn: sa.Connection, study: rows.Row, revision: int, lines: Seq
     state = next_state("study", study["state"], "finished")
     words = {"delivered": "done", "not_analysed": "not analysed", "failed": "failed"}[end.outcome]
     line = Line(_EVENT_OF_OUTCOME[end.outcome], f"{words}: {end.sentence}", "preread", study["id"])
-    _write(conn, study, {"state": state, **ending, **shown}, [*lines, line])
-    hint_on_commit(conn, "studies")
+    _write(conn, study, {"state": state, **ending, **shown}, [*lines, line], hint="studies")
 
 
 def _of_revision(
     conn: sa.Connection, study_id: int, revision: int
-) -> tuple[list[JobRecord], list[DeliveryRecord]]:
+) -> tuple[list[JobSoFar], list[DeliveryRecord]]:
     """All jobs and deliveries of one revision, in the order they were made."""
     which = {"study_id": study_id, "revision": revision}
-    jobs = conn.execute(_JOBS_OF_REVISION, which).mappings().all()
+    jobs = [JobSoFar(*row) for row in conn.execute(_JOBS_OF_REVISION, which)]
     deliveries: list[DeliveryRecord] = []
-    if any(job["has_deliveries"] for job in jobs):
+    if any(job.has_deliveries for job in jobs):
         deliveries = [rows.delivery(row) for row in conn.execute(_DELIVERIES_OF_REVISION, which).mappings()]
-    return [rows.job(row) for row in jobs], deliveries
+    return jobs, deliveries
 
 
-def _write(conn: sa.Connection, study: rows.Row, values: Mapping[str, Any], lines: Sequence[Line]) -> None:
-    """Columns of a study and lines of the timeline; on Postgres in one round trip."""
+def _write(
+    conn: sa.Connection,
+    study: rows.Row,
+    values: Mapping[str, Any],
+    lines: Sequence[Line],
+    *,
+    hint: str | None = None,
+) -> None:
+    """Columns of a study, lines of the timeline and a hint on commit; on Postgres in one round trip."""
     db, told = database_of(conn), lines_parameters(lines)
     new = {"study_row": study["id"], **{f"new_{name}": value for name, value in values.items()}}
-    if db.dialect == "postgresql" and values and lines:
-        conn.execute(db.built(_write_both, tuple(values), len(lines)), {**new, **told})
+    if db.dialect == "postgresql" and values and lines and hint:
+        notice = {"channel": channel_name(hint)}
+        conn.execute(db.built(_write_all, tuple(values), len(lines)), {**new, **told, **notice})
         return
     if values:
         conn.execute(db.built(_write_study, tuple(values)), new)
     if lines:
         conn.execute(db.built(lines_statement, len(lines)), told)
+    if hint:
+        hint_on_commit(conn, hint)
 
 
 def _write_study(db: Database, columns: tuple[str, ...]) -> sa.Update:
@@ -191,8 +209,8 @@ def _write_study(db: Database, columns: tuple[str, ...]) -> sa.Update:
     return sa.update(STUDY).where(STUDY.c.id == sa.bindparam("study_row")).values(values)
 
 
-def _write_both(db: Database, columns: tuple[str, ...], lines: int) -> sa.Insert:
-    return lines_statement(db, lines).add_cte(_write_study(db, columns).cte("shown"))
+def _write_all(db: Database, columns: tuple[str, ...], lines: int) -> sa.Select[Any]:
+    return NOTIFY.add_cte(_write_study(db, columns).cte("shown"), lines_statement(db, lines).cte("told"))
 
 
 def has_findings(findings: Mapping[str, Any] | None) -> bool:
@@ -211,7 +229,7 @@ def score_of(findings: Mapping[str, Any] | None) -> float | None:
     return max([*scores, *([chosen] if chosen is not None else [])], default=None)
 
 
-def _summary(jobs: list[JobRecord]) -> dict[str, Any]:
+def _summary(jobs: list[JobSoFar]) -> dict[str, Any]:
     """Columns of `study` that the worklist shows and sorts by, from the jobs that are done."""
     ranked = []
     for job in jobs:
