@@ -79,7 +79,7 @@ def claim_statement(
     statement = sa.update(table).where(table.c.id == first).values(values)
     if unless is not None:
         statement = statement.where(~unless)
-    return statement.returning(*(returning or [table]))
+    return statement.returning(*returning) if returning else statement.returning(table)
 
 
 def _due(queue: Queue, now: sa.ColumnElement[float]) -> sa.Select[tuple[int]]:
@@ -132,23 +132,23 @@ def claim_first(
 
 
 def release_statement(
-    queue: Queue, event: str, columns: Sequence[str], *, is_fenced: bool, now: sa.ColumnElement[float]
+    db: Database, queue: Queue, event: str, columns: Sequence[str], is_fenced: bool
 ) -> sa.Update:
-    """Let `event` end the claim of a row; is executed with `release_parameters`."""
+    """Let `event` end the claim of a row; runs with `release_parameters`."""
     table, state = queue.table, next_state(queue.name, queue.claimed, event)
     statement = sa.update(table).where(table.c.id == sa.bindparam("row_id"), _is(queue, queue.claimed))
     if is_fenced:
         statement = statement.where(table.c.fence == sa.bindparam("held_fence"))
     values: dict[str, Any] = {name: sa.bindparam(f"new_{name}") for name in columns}
     if queue.name == "job" and state in ("done", "failed"):
-        values["done_at"] = now
+        values["done_at"] = db.clock()
     if event == "give_back":  # the attempt is not counted
         values["attempts"] = table.c.attempts - 1
     return statement.values({"state": written_out(state), "lease_until": sa.null(), **values})
 
 
 def release_parameters(row_id: int, fence: int | None, values: Mapping[str, Any]) -> dict[str, Any]:
-    """What `release_statement` is executed with: which row, with which fence it is held, and `values`."""
+    """What `release_statement` runs with: which row, with which fence it is held, and `values`."""
     held = {"row_id": row_id} if fence is None else {"row_id": row_id, "held_fence": fence}
     return {**held, **{f"new_{name}": value for name, value in values.items()}}
 
@@ -160,12 +160,8 @@ def release(
 
     `fence` None: whoever holds it (reaped, or cancelled by a person).
     """
-    statement = database_of(conn).built(_release, queue, event, tuple(values), fence is not None)
-    return conn.execute(statement, release_parameters(row_id, fence, values)).rowcount == 1
-
-
-def _release(db: Database, queue: Queue, event: str, columns: tuple[str, ...], is_fenced: bool) -> sa.Update:
-    return release_statement(queue, event, columns, is_fenced=is_fenced, now=db.clock())
+    statement = database_of(conn).prepared(release_statement, queue, event, tuple(values), fence is not None)
+    return statement.changed(conn, **release_parameters(row_id, fence, values)) == 1
 
 
 def still_held(conn: sa.Connection, queue: Queue, row_id: int, fence: int, **values: Any) -> bool:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -23,13 +23,12 @@ from config.errors import PrereadError
 from db import postgres
 from db.hints import Listening, PostgresListening, SocketListening, send_to_sockets
 from db.locking import WriterQueue
+from db.prepared import Prepared, run_text
 
 BUSY_MILLISECONDS = 5000
 
 # Of one process; more threads wait for their turn.
 CONNECTIONS_MAX = 10
-
-S = TypeVar("S")
 
 NOTIFY = sa.select(sa.func.pg_notify(sa.bindparam("channel", type_=sa.Text), ""))
 
@@ -45,7 +44,7 @@ class Database:
         self, engine: sa.Engine, *, clock: Callable[[], float] | None, run_folder: Path | None
     ) -> None:
         self._engine = engine
-        self._built: dict[Hashable, Any] = {}
+        self._prepared: dict[Hashable, Prepared] = {}
         self._clock = clock
         self._run_folder = run_folder
         self._pid = os.getpid()
@@ -132,7 +131,7 @@ class Database:
                 conn.info["database"] = self
                 if self.dialect == "sqlite":
                     # One that reads first and then writes would fail, not wait, when another wrote between.
-                    conn.exec_driver_sql(sqlite_begin)
+                    run_text(conn, sqlite_begin)
                 else:
                     postgres.set_autocommit(conn, in_one)
                 yield conn
@@ -143,16 +142,12 @@ class Database:
                 remedy="It is tried again; if this stays, see that it runs, is reachable and has disk space.",
             ) from error
 
-    def built(self, build: Callable[..., S], *choices: Hashable) -> S:
-        """What `build(self, *choices)` returns, built by the first call only.
-
-        For statements that run often: to put one together costs more than to run it.
-        """
-        key = (build, choices)
-        if key not in self._built:
-            self._built[key] = build(self, *choices)
-        statement: S = self._built[key]
-        return statement
+    def prepared(self, write: Callable[..., sa.Select[Any] | sa.UpdateBase], *choices: Hashable) -> Prepared:
+        """The statement that `write(self, *choices)` returns, written and compiled by the first call only."""
+        key = (write, choices)
+        if key not in self._prepared:
+            self._prepared[key] = Prepared(write(self, *choices), self._engine.dialect)
+        return self._prepared[key]
 
     def now(self, conn: sa.Connection | None = None) -> float:
         """Seconds since 1970 on the database's clock; with `conn`, without a connection of its own."""

@@ -5,7 +5,7 @@ trip. SQLite, which has neither round trips nor such statements, does them one a
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.sql.dml import ReturningUpdate
@@ -29,22 +29,15 @@ _RETURNED = (
 )
 
 
-class _Statements(NamedTuple):
-    in_one: sa.Select[tuple[object, ...]]
-    claim: ReturningUpdate[tuple[object, ...]]
-    following: tuple[sa.Update, sa.Insert]
-
-
 def claim_job(db: Database, worker: str, kinds: Sequence[JobKind], lease_seconds: float) -> Claim | None:
     """Claim the first ready job of one of `kinds`; None: there is none."""
-    parameters = {"claimer": worker, "lease_seconds": lease_seconds}
-    chosen = tuple(sorted(set(kinds)))
+    wanted = (tuple(sorted(set(kinds))), worker, lease_seconds)
     with db.write(in_one=True) as conn:
-        row = _claim(conn, db.built(_statements, chosen, True), parameters)
+        row = _claim(conn, *wanted, unless_due=True)
     if row is None:  # nothing is ready, or the first one is not known before what is due was made ready
         with db.write() as conn:
             promote_due(conn, JOBS)
-            row = _claim(conn, db.built(_statements, chosen, False), parameters)
+            row = _claim(conn, *wanted, unless_due=False)
     if row is None:
         return None
     return Claim(
@@ -65,36 +58,50 @@ def claim_job(db: Database, worker: str, kinds: Sequence[JobKind], lease_seconds
     )
 
 
-def _claim(conn: sa.Connection, statements: _Statements, parameters: dict[str, object]) -> rows.Row | None:
-    if database_of(conn).dialect == "postgresql":
-        return conn.execute(statements.in_one, parameters).mappings().first()
-    row = conn.execute(statements.claim, parameters).mappings().first()
+def _claim(
+    conn: sa.Connection, kinds: tuple[JobKind, ...], worker: str, lease_seconds: float, *, unless_due: bool
+) -> rows.Row | None:
+    db = database_of(conn)
+    if db.dialect == "postgresql":
+        statement = db.prepared(_all_in_one, kinds, unless_due)
+        return statement.first(conn, claimer=worker, lease_seconds=lease_seconds)
+    statement = db.prepared(_claim_alone, kinds, unless_due)
+    row = statement.first(conn, claimer=worker, lease_seconds=lease_seconds)
     if row is not None:
-        moved, told = statements.following
-        conn.execute(moved, {"claimed_id": row["id"]})
-        conn.execute(told, {"claimed_id": row["id"], "claimer": parameters["claimer"]})
+        db.prepared(_study_of_claimed).changed(conn, claimed_id=row["id"])
+        db.prepared(_line_of_claimed).changed(conn, claimed_id=row["id"], claimer=worker)
     return row
 
 
-def _statements(db: Database, kinds: tuple[JobKind, ...], is_first_try: bool) -> _Statements:
+def _claim_alone(db: Database, kinds: tuple[JobKind, ...], unless_due: bool) -> ReturningUpdate[Any]:
     now = db.clock()
-    claim = claim_statement(
+    chosen = sa.or_(sa.false(), *(JOB.c.kind == tables.written_out(kind) for kind in kinds))
+    return claim_statement(
         JOBS,
         worker=_WORKER,
         now=now,
         lease_seconds=_LEASE_SECONDS,
-        only=[] if kinds == ("analyse", "plan") else [JOB.c.kind.in_(kinds)],
-        unless=something_due(JOBS, now=now) if is_first_try else None,
+        only=[] if kinds == ("analyse", "plan") else [chosen],
+        unless=something_due(JOBS, now=now) if unless_due else None,
         returning=_RETURNED,
     )
-    claimed = claim.cte("claimed")
+
+
+def _all_in_one(db: Database, kinds: tuple[JobKind, ...], unless_due: bool) -> sa.Select[Any]:
+    claimed = _claim_alone(db, kinds, unless_due).cte("claimed")
     moved, told = _moves_study(claimed), _tells(db, claimed)
-    row = sa.select(JOB).where(JOB.c.id == sa.bindparam("claimed_id")).subquery("claimed")
-    return _Statements(
-        in_one=sa.select(claimed).add_cte(moved.cte("moved"), told.cte("told")),
-        claim=claim,
-        following=(_moves_study(row), _tells(db, row)),
-    )
+    return sa.select(claimed).add_cte(moved.cte("moved"), told.cte("told"))
+
+
+_CLAIMED = sa.select(JOB).where(JOB.c.id == sa.bindparam("claimed_id")).subquery("claimed")
+
+
+def _study_of_claimed(_: Database) -> sa.Update:
+    return _moves_study(_CLAIMED)
+
+
+def _line_of_claimed(db: Database) -> sa.Insert:
+    return _tells(db, _CLAIMED)
 
 
 def _moves_study(claimed: sa.FromClause) -> sa.Update:

@@ -30,27 +30,17 @@ _LOCKED_COLUMNS = (
     *(STUDY.c.id, STUDY.c.revision, STUDY.c.state, STUDY.c.outcome, STUDY.c.reason_code, STUDY.c.reason),
     *(STUDY.c.priority, STUDY.c.partial, STUDY.c.whole_at),
 )
-_LOCKED = sa.select(*_LOCKED_COLUMNS).where(STUDY.c.id == sa.bindparam("study_id")).with_for_update()
-_JOBS_OF_REVISION = (
-    sa.select(
-        *(JOB.c.kind, JOB.c.model, JOB.c.state, JOB.c.outcome, JOB.c.reason_code, JOB.c.reason),
-        *(JOB.c.error, JOB.c.remedy, JOB.c.parameters, JOB.c.findings),
-        sa.exists().where(DELIVERY.c.job_id == JOB.c.id).label("has_deliveries"),
-    )
-    .where(JOB.c.study_id == sa.bindparam("study_id"), JOB.c.revision == sa.bindparam("revision"))
-    .order_by(JOB.c.id)
-)
-_DELIVERIES_OF_REVISION = (
-    sa.select(DELIVERY)
-    .join_from(DELIVERY, JOB)
-    .where(JOB.c.study_id == sa.bindparam("study_id"), JOB.c.revision == sa.bindparam("revision"))
-    .order_by(DELIVERY.c.id)
-)
 
 
-def locked_study(conn: sa.Connection, study_id: int) -> sa.RowMapping:
+def locked_study(conn: sa.Connection, study_id: int) -> rows.Row:
     """What decides about a study, locked until the transaction ends."""
-    return conn.execute(_LOCKED, {"study_id": study_id}).mappings().one()
+    study = database_of(conn).prepared(_lock).first(conn, locked_id=study_id)
+    assert study is not None, f"study {study_id} is gone under a job or delivery of its own"
+    return study
+
+
+def _lock(_: Database) -> sa.Select[Any]:
+    return sa.select(*_LOCKED_COLUMNS).where(STUDY.c.id == sa.bindparam("locked_id")).with_for_update()
 
 
 def end_claim(
@@ -62,7 +52,7 @@ def end_claim(
     *,
     study_id: int,
     **values: Any,
-) -> sa.RowMapping | None:
+) -> rows.Row | None:
     """`claiming.release` of a job or delivery, then `locked_study` of its study; None: the claim was lost.
 
     On Postgres in one round trip, and in this order: what the UPDATE returns is joined before it is locked.
@@ -70,15 +60,15 @@ def end_claim(
     if database_of(conn).dialect == "sqlite":
         is_released = release(conn, queue, row_id, fence, event, **values)
         return locked_study(conn, study_id) if is_released else None
-    statement = database_of(conn).built(_release_and_lock, queue, event, tuple(values), fence is not None)
-    return conn.execute(statement, release_parameters(row_id, fence, values)).mappings().first()
+    statement = database_of(conn).prepared(_release_and_lock, queue, event, tuple(values), fence is not None)
+    return statement.first(conn, **release_parameters(row_id, fence, values))
 
 
 def _release_and_lock(
     db: Database, queue: Queue, event: str, columns: tuple[str, ...], is_fenced: bool
 ) -> sa.Select[Any]:
-    release = release_statement(queue, event, columns, is_fenced=is_fenced, now=db.clock())
-    released = release.returning(queue.table.c.study_id).cte("released")
+    statement = release_statement(db, queue, event, columns, is_fenced)
+    released = statement.returning(queue.table.c.study_id).cte("released")
     joined = sa.join(STUDY, released, STUDY.c.id == released.c.study_id)
     return sa.select(*_LOCKED_COLUMNS).select_from(joined).with_for_update(of=STUDY)
 
@@ -167,16 +157,30 @@ def settle_study(conn: sa.Connection, study: rows.Row, revision: int, lines: Seq
     _write(conn, study, {"state": state, **ending, **shown}, [*lines, line], hint="studies")
 
 
+_OF_REVISION = sa.and_(
+    JOB.c.study_id == sa.bindparam("of_study"), JOB.c.revision == sa.bindparam("of_revision")
+)
+
+
 def _of_revision(
     conn: sa.Connection, study_id: int, revision: int
 ) -> tuple[list[JobSoFar], list[DeliveryRecord]]:
     """All jobs and deliveries of one revision, in the order they were made."""
-    which = {"study_id": study_id, "revision": revision}
-    jobs = [JobSoFar(*row) for row in conn.execute(_JOBS_OF_REVISION, which)]
-    deliveries: list[DeliveryRecord] = []
-    if any(job.has_deliveries for job in jobs):
-        deliveries = [rows.delivery(row) for row in conn.execute(_DELIVERIES_OF_REVISION, which).mappings()]
-    return jobs, deliveries
+    db, which = database_of(conn), {"of_study": study_id, "of_revision": revision}
+    jobs = [JobSoFar(**row) for row in db.prepared(_select_jobs).all(conn, **which)]
+    if not any(job.has_deliveries for job in jobs):
+        return jobs, []
+    return jobs, [rows.delivery(row) for row in db.prepared(_select_deliveries).all(conn, **which)]
+
+
+def _select_jobs(_: Database) -> sa.Select[Any]:
+    has_deliveries = sa.exists().where(DELIVERY.c.job_id == JOB.c.id).label("has_deliveries")
+    columns = (JOB.c[name] for name in JobSoFar._fields if name != "has_deliveries")
+    return sa.select(*columns, has_deliveries).where(_OF_REVISION).order_by(JOB.c.id)
+
+
+def _select_deliveries(_: Database) -> sa.Select[Any]:
+    return sa.select(DELIVERY).join_from(DELIVERY, JOB).where(_OF_REVISION).order_by(DELIVERY.c.id)
 
 
 def _write(
@@ -192,12 +196,12 @@ def _write(
     new = {"study_row": study["id"], **{f"new_{name}": value for name, value in values.items()}}
     if db.dialect == "postgresql" and values and lines and hint:
         notice = {"channel": channel_name(hint)}
-        conn.execute(db.built(_write_all, tuple(values), len(lines)), {**new, **told, **notice})
+        db.prepared(_write_all, tuple(values), len(lines)).all(conn, **new, **told, **notice)
         return
     if values:
-        conn.execute(db.built(_write_study, tuple(values)), new)
+        db.prepared(_write_study, tuple(values)).changed(conn, **new)
     if lines:
-        conn.execute(db.built(lines_statement, len(lines)), told)
+        db.prepared(lines_statement, len(lines)).changed(conn, **told)
     if hint:
         hint_on_commit(conn, hint)
 

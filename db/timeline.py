@@ -41,13 +41,14 @@ def note(
     """
     line = Line(kind, text, source, study_id=study_id, job_id=job_id)
     with writing(target) as conn:
-        statement = database_of(conn).built(_one_line)
-        conn.execute(statement, {**line.columns(), "once": once})
+        statement = database_of(conn).prepared(_one_line)
+        statement.changed(conn, **lines_parameters([line]), once_0=once)
 
 
 def _one_line(db: Database) -> sa.Insert:
     insert = postgresql.insert if db.dialect == "postgresql" else sqlite.insert
-    return insert(EVENT).values(at=db.clock()).on_conflict_do_nothing()
+    values = {name: sa.bindparam(f"{name}_0") for name in (*Line._fields, "once")}
+    return insert(EVENT).values(at=db.clock(), **values).on_conflict_do_nothing()
 
 
 class Line(NamedTuple):
@@ -65,7 +66,7 @@ class Line(NamedTuple):
 
 
 def lines_statement(db: Database, count: int) -> sa.Insert:
-    """Adds `count` lines in their order; for `lines_parameters`."""
+    """Adds `count` lines in their order; runs with `lines_parameters`."""
     names = Line._fields
     each = [
         sa.select(
@@ -78,7 +79,7 @@ def lines_statement(db: Database, count: int) -> sa.Insert:
 
 
 def lines_parameters(lines: Sequence[Line]) -> dict[str, Any]:
-    """What `lines_statement` is executed with."""
+    """What `lines_statement` runs with."""
     return {
         f"{name}_{number}": value
         for number, line in enumerate(lines)
