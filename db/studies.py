@@ -194,9 +194,10 @@ def _write(
     """Columns of a study, lines of the timeline and a hint on commit; on Postgres in one round trip."""
     db, told = database_of(conn), lines_parameters(lines)
     new = {"study_row": study["id"], **{f"new_{name}": value for name, value in values.items()}}
-    if db.dialect == "postgresql" and values and lines and hint:
-        notice = {"channel": channel_name(hint)}
-        db.prepared(_write_all, tuple(values), len(lines)).all(conn, **new, **told, **notice)
+    if db.dialect == "postgresql" and values and lines:
+        notice = {"channel": channel_name(hint)} if hint else {}
+        statement = db.prepared(_write_all, tuple(values), len(lines), hint is not None)
+        statement.changed(conn, **new, **told, **notice)
         return
     if values:
         db.prepared(_write_study, tuple(values)).changed(conn, **new)
@@ -213,8 +214,11 @@ def _write_study(db: Database, columns: tuple[str, ...]) -> sa.Update:
     return sa.update(STUDY).where(STUDY.c.id == sa.bindparam("study_row")).values(values)
 
 
-def _write_all(db: Database, columns: tuple[str, ...], lines: int) -> sa.Select[Any]:
-    return NOTIFY.add_cte(_write_study(db, columns).cte("shown"), lines_statement(db, lines).cte("told"))
+def _write_all(
+    db: Database, columns: tuple[str, ...], lines: int, is_hint: bool
+) -> sa.Select[Any] | sa.Insert:
+    shown, told = _write_study(db, columns).cte("shown"), lines_statement(db, lines)
+    return NOTIFY.add_cte(shown, told.cte("told")) if is_hint else told.add_cte(shown)
 
 
 def has_findings(findings: Mapping[str, Any] | None) -> bool:
