@@ -45,6 +45,7 @@ class Database:
     ) -> None:
         self._engine = engine
         self._prepared: dict[Hashable, Prepared] = {}
+        self._is_connected = False
         self._clock = clock
         self._run_folder = run_folder
         self._pid = os.getpid()
@@ -129,6 +130,7 @@ class Database:
         try:
             with self._engine.connect() as conn, conn.begin():
                 conn.info["database"] = self
+                self._is_connected = True
                 if self.dialect == "sqlite":
                     # One that reads first and then writes would fail, not wait, when another wrote between.
                     run_text(conn, sqlite_begin)
@@ -146,6 +148,9 @@ class Database:
         """The statement that `write(self, *choices)` returns, written and compiled by the first call only."""
         key = (write, choices)
         if key not in self._prepared:
+            if not self._is_connected:  # compiling needs what is learnt from the server
+                with self.read():
+                    pass
             self._prepared[key] = Prepared(write(self, *choices), self._engine.dialect)
         return self._prepared[key]
 

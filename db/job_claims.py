@@ -4,7 +4,7 @@ Postgres does all three in one statement (data-modifying CTEs), which is a trans
 trip. SQLite, which has neither round trips nor such statements, does them one after the other.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,7 +12,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 
 from db import rows, tables
 from db.claiming import JOBS, claim_statement, promote_due, something_due
-from db.engine import Database, database_of
+from db.engine import Database
 from db.records import Claim, JobKind
 from db.states import next_state
 from db.timeline import line_from
@@ -31,13 +31,14 @@ _RETURNED = (
 
 def claim_job(db: Database, worker: str, kinds: Sequence[JobKind], lease_seconds: float) -> Claim | None:
     """Claim the first ready job of one of `kinds`; None: there is none."""
-    wanted = (tuple(sorted(set(kinds))), worker, lease_seconds)
+    wanted = tuple(sorted(set(kinds)))
+    run_first, run_again = (_claiming(db, wanted, unless_due) for unless_due in (True, False))
     with db.write(in_one=True) as conn:
-        row = _claim(conn, *wanted, unless_due=True)
+        row = run_first(conn, worker, lease_seconds)
     if row is None:  # nothing is ready, or the first one is not known before what is due was made ready
         with db.write() as conn:
             promote_due(conn, JOBS)
-            row = _claim(conn, *wanted, unless_due=False)
+            row = run_again(conn, worker, lease_seconds)
     if row is None:
         return None
     return Claim(
@@ -58,19 +59,24 @@ def claim_job(db: Database, worker: str, kinds: Sequence[JobKind], lease_seconds
     )
 
 
-def _claim(
-    conn: sa.Connection, kinds: tuple[JobKind, ...], worker: str, lease_seconds: float, *, unless_due: bool
-) -> rows.Row | None:
-    db = database_of(conn)
+def _claiming(
+    db: Database, kinds: tuple[JobKind, ...], unless_due: bool
+) -> Callable[[sa.Connection, str, float], rows.Row | None]:
+    """How to claim; prepared before the transaction, in which other writers wait for this one."""
     if db.dialect == "postgresql":
-        statement = db.prepared(_all_in_one, kinds, unless_due)
-        return statement.first(conn, claimer=worker, lease_seconds=lease_seconds)
-    statement = db.prepared(_claim_alone, kinds, unless_due)
-    row = statement.first(conn, claimer=worker, lease_seconds=lease_seconds)
-    if row is not None:
-        db.prepared(_study_of_claimed).changed(conn, claimed_id=row["id"])
-        db.prepared(_line_of_claimed).changed(conn, claimed_id=row["id"], claimer=worker)
-    return row
+        in_one = db.prepared(_all_in_one, kinds, unless_due)
+        return lambda conn, worker, seconds: in_one.first(conn, claimer=worker, lease_seconds=seconds)
+    claim = db.prepared(_claim_alone, kinds, unless_due)
+    moved, told = db.prepared(_study_of_claimed), db.prepared(_line_of_claimed)
+
+    def one_after_the_other(conn: sa.Connection, worker: str, seconds: float) -> rows.Row | None:
+        row = claim.first(conn, claimer=worker, lease_seconds=seconds)
+        if row is not None:
+            moved.changed(conn, claimed_id=row["id"])
+            told.changed(conn, claimed_id=row["id"], claimer=worker)
+        return row
+
+    return one_after_the_other
 
 
 def _claim_alone(db: Database, kinds: tuple[JobKind, ...], unless_due: bool) -> ReturningUpdate[Any]:

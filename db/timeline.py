@@ -47,7 +47,7 @@ def note(
 
 def _one_line(db: Database) -> sa.Insert:
     insert = postgresql.insert if db.dialect == "postgresql" else sqlite.insert
-    values = {name: sa.bindparam(f"{name}_0") for name in (*Line._fields, "once")}
+    values: dict[str, Any] = {name: sa.bindparam(f"{name}_0") for name in (*Line._fields, "once")}
     return insert(EVENT).values(at=db.clock(), **values).on_conflict_do_nothing()
 
 

@@ -59,10 +59,8 @@ def backend_of(db: Database) -> int:
 
 def end_backend(url: str, pid: int) -> None:
     """What a restart of the server does to one connection."""
-    parsed = sa.make_url(url)
-    with psycopg.connect(
-        host=parsed.query["host"], user=parsed.username, dbname=parsed.database, autocommit=True
-    ) as other:
+    plain = url.replace("postgresql+psycopg", "postgresql")
+    with psycopg.connect(plain, autocommit=True) as other:
         assert other.execute("SELECT pg_terminate_backend(%s, 20000)", (pid,)).fetchone() == (True,)
 
 
