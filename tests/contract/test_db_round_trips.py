@@ -64,8 +64,15 @@ def end_backend(url: str, pid: int) -> None:
         assert other.execute("SELECT pg_terminate_backend(%s, 20000)", (pid,)).fetchone() == (True,)
 
 
-def test_claim_and_end_take_few_statements(db, life) -> None:
-    prepare_at_once(db)
+@pytest.fixture
+def timed(database: Database, life: Any) -> Any:
+    """The same on the database's own clock: to ask what time it is costs a statement."""
+    prepare_at_once(database)
+    return type(life)(database, life.received)
+
+
+def test_claim_and_end_take_few_statements(timed) -> None:
+    life, db = timed, timed.db
     life.commit(life.analysing("1.2.1", "brain", "breast"), kinds=())
     life.commit(life.claim(), kinds=())
     for study_uid, models in (("1.2.2", ("brain",)), ("1.2.3", ("brain", "breast"))):
@@ -82,15 +89,15 @@ def test_claim_and_end_take_few_statements(db, life) -> None:
         assert life.study(study_uid).outcome == "delivered"
 
 
-def test_delivery_is_settled_in_few_statements(db, life) -> None:
-    prepare_at_once(db)
+def test_delivery_is_settled_in_few_statements(timed) -> None:
+    life, db = timed, timed.db
     for study_uid in ("1.2.1", "1.2.2"):
         life.commit(life.analysing(study_uid), kinds=("SEG",), destinations=("PACS1",))
         claim = results.claim_delivery(db, worker="d", lease_seconds=60)
         assert claim is not None
         with sent_by(db) as ending:
             assert results.settle_delivery(db, claim, status="delivered", detail="", tries_max=3)
-    assert len(ending) <= {"sqlite": 8, "postgresql": 6}[db.dialect], ending
+    assert len(ending) <= {"sqlite": 8, "postgresql": 7}[db.dialect], ending
     assert life.study().outcome == "delivered"
 
 
