@@ -1,0 +1,1 @@
+"""Models that others made, read as text and numbers and written as packages; nothing of theirs is run."""
