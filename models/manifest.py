@@ -11,13 +11,14 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from models.applicability import Applicability, Text
-from models.networks.registry import NetworkSpec
+from models.grid_steps import Grid
+from models.networks.registry import EffNetLite0UNetSpec, NetworkSpec
 from models.steps import ImageGate, PostprocessStep, PreprocessStep, Strict
 
 FORMAT = "preread-model/1"
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 RelativePath = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*$")]
-FileRole = Literal["weights", "golden_in", "golden_out", "card", "picture"]
+FileRole = Literal["weights", "golden_in", "golden_out", "card", "picture", "import_notes"]
 MeasurementName = Literal["volume_ml", "area_mm2", "area_px", "long_axis_mm", "short_axis_mm", "long_axis_px"]
 
 
@@ -130,6 +131,15 @@ class TrainingData(Strict):
     citation: Annotated[str, Field(max_length=1000)]
 
 
+class Origin(Strict):
+    """Where an imported package comes from."""
+
+    format: Literal["nnunet-v2", "monai-bundle", "onnx"]
+    name: Text  # of the folder, zip or file
+    sha256: Sha256  # of the files that were read, see models.adapters.draft
+    trained_on: tuple[Text, ...]  # as the source says it; often nothing
+
+
 class Training(Strict):
     """How the weights were made."""
 
@@ -194,13 +204,15 @@ class Manifest(Strict):
     task: Task
     network: NetworkSpec
     inputs: tuple[ModelInput, ...] = Field(min_length=1, max_length=1)
-    preprocess: tuple[PreprocessStep, ...] = Field(min_length=1)
+    preprocess: tuple[PreprocessStep, ...]  # empty where there is a grid
+    grid: Grid | None = None
     inference: Inference
     postprocess: tuple[PostprocessStep, ...] = Field(min_length=1)
     findings: Findings
     operating_points: tuple[OperatingPoint, ...] = Field(min_length=1)
     evaluation: tuple[Evaluation, ...]
-    training: Training
+    training: Training | None  # None: imported, see origin
+    origin: Origin | None = None
     runtime: Runtime
     golden: Golden
     card: Card
@@ -214,6 +226,7 @@ class Manifest(Strict):
             raise ValueError("findings.classes must be listed by index, from 0")
         if (self.task.kind == "segment_and_classify") != bool(classes):
             raise ValueError("task.kind and findings.classes disagree about classes")
+        self._check_grid()
         for step in self.postprocess:
             if isinstance(step, ImageGate) and step.class_name not in classes:
                 raise ValueError(
@@ -228,6 +241,19 @@ class Manifest(Strict):
         if sum(item.default for item in self.operating_points) != 1:
             raise ValueError("exactly one operating point must be the default")
         return self
+
+    def _check_grid(self) -> None:
+        if isinstance(self.network, EffNetLite0UNetSpec):
+            if self.grid is not None or not self.preprocess:
+                raise ValueError(f"{self.network.registry} needs preprocess and no grid")
+        elif self.grid is None or self.preprocess:
+            raise ValueError(f"{self.network.registry} needs a grid and no preprocess")
+        elif len(self.grid.tiling.window) != self.network.dimensions:
+            raise ValueError(f"grid.tiling.window must have {self.network.dimensions} sizes")
+        elif max(self.grid.tiling.lesion_heads) >= self.network.heads:
+            raise ValueError(f"grid.tiling.lesion_heads: the network has {self.network.heads} heads")
+        if (self.training is None) == (self.origin is None):
+            raise ValueError("exactly one of training and origin must be given")
 
     def file(self, role: FileRole) -> PackageFile:
         """The file with a role that occurs once."""

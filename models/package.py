@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from config.errors import PrereadError
 from models.manifest import FORMAT, FileRole, Manifest
@@ -97,15 +98,20 @@ def parse_manifest(content: Any, where: str) -> Manifest:
         # Through JSON mode, where a list is a tuple: the types stay strict otherwise.
         return Manifest.model_validate_json(json.dumps(content))
     except ValidationError as error:
-        faults = [
-            f"{'.'.join(str(part) for part in fault['loc']) or 'model.json'}: {fault['msg']}"
-            for fault in error.errors()[:3]
-        ]
+        faults = [f"{_place(fault)}: {fault['msg']}" for fault in error.errors()[:3]]
         raise PackageError(
             f"does not follow the schema ({'; '.join(faults)})",
             where=where,
             remedy=f"Compare it with models/{SCHEMA_NAME}.",
         ) from error
+
+
+def _place(fault: ErrorDetails) -> str:
+    """The field at fault, as it is written in the file: without the names of alternatives."""
+    parts = [str(part) for part in fault["loc"] if "@" not in str(part)]
+    if fault["type"] == "union_tag_invalid":
+        parts.append(str(fault["ctx"]["discriminator"]).strip("'"))
+    return ".".join(parts) or MANIFEST_NAME
 
 
 def check_files(manifest: Manifest, folder: Path) -> None:

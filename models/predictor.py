@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
+from models.grid_prediction import lesion_on_grid
 from models.memory import TooLarge, free_bytes
-from models.networks.building import build_network, in_channels_last
-from models.networks.unet import EffNetLite0UNet
+from models.networks.building import build_grid_network, build_network, in_channels_last
+from models.networks.registry import EffNetLite0UNetSpec
 from models.package import REINSTALL, Package, PackageError
 from models.postprocess import Labels, chosen_class, postprocess
 from models.preprocess import network_input, prepare
@@ -88,10 +89,11 @@ class Predictor:
             )
         self.package = package
         self.device = torch.device(name)
-        network = build_network(package.manifest.network)
+        spec = package.manifest.network
+        network = build_network(spec) if isinstance(spec, EffNetLite0UNetSpec) else build_grid_network(spec)
         network.load_state_dict(read_weights(package, network))
         in_channels_last(network)
-        self.network = network.eval().to(self.device)
+        self.network: nn.Module = network.eval().to(self.device)
 
     def predict(self, volume: Volume) -> Prediction:
         """Read one volume. The same volume gives the same answer on the same CPU.
@@ -105,12 +107,7 @@ class Predictor:
         """
         manifest = self.package.manifest
         self._check_source_memory(volume)
-        prepared = prepare(volume, manifest.preprocess)
-        stacked = network_input(prepared.image, manifest.preprocess)
-        self._check_canvas_memory(stacked)
-        maps, class_probabilities = self._run(stacked)
-        # Resampling leaves rounding beyond 0 and 1.
-        probability = np.clip(prepared.to_source(maps), 0, 1)
+        probability, class_probabilities = self._maps(volume)
         scores: dict[str, float] | None = None
         if class_probabilities is not None:
             scores = {
@@ -148,6 +145,18 @@ class Predictor:
             faults.append(f"class {found.class_name} instead of {golden.class_name}")
         message = "as expected" if not faults else "; ".join(faults)
         return GoldenReport(not faults, difference, class_difference, lesions, found.class_name, message)
+
+    def _maps(self, volume: Volume) -> tuple[FloatArray, NDArray[np.float64] | None]:
+        """Lesion probability on the source grid, and class probabilities where the network has classes."""
+        manifest = self.package.manifest
+        if manifest.grid is not None:
+            return lesion_on_grid(volume, manifest, self.network, self.device), None
+        prepared = prepare(volume, manifest.preprocess)
+        stacked = network_input(prepared.image, manifest.preprocess)
+        self._check_canvas_memory(stacked)
+        maps, class_probabilities = self._run(stacked)
+        # Resampling leaves rounding beyond 0 and 1.
+        return np.clip(prepared.to_source(maps), 0, 1), class_probabilities
 
     def _run(self, stacked: FloatArray) -> tuple[FloatArray, NDArray[np.float64] | None]:
         """Lesion probabilities (n, H, W), and class probabilities averaged over the slices."""
@@ -194,7 +203,7 @@ class Predictor:
             raise TooLarge(need, have)
 
 
-def read_weights(package: Package, network: EffNetLite0UNet) -> dict[str, Tensor]:
+def read_weights(package: Package, network: nn.Module) -> dict[str, Tensor]:
     """Weights as float32, after names, shapes and kinds of numbers were compared with the network.
 
     Stored halves are widened: the CPU computes in float32.

@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from models.networks.registry import NetworkSpec
+from models.networks.nnunet import Members, NnUNet
+from models.networks.registry import EffNetLite0UNetSpec, GridNetworkSpec
 from models.networks.unet import EffNetLite0UNet
 
 
 def build_network(
-    spec: NetworkSpec, *, dropout: float = 0.0, drop_rate: float = 0.0, decoder_dropout: float = 0.0
+    spec: EffNetLite0UNetSpec, *, dropout: float = 0.0, drop_rate: float = 0.0, decoder_dropout: float = 0.0
 ) -> EffNetLite0UNet:
     """A network with fresh weights; dropout and stochastic depth matter in training only."""
     return EffNetLite0UNet(
@@ -21,6 +22,11 @@ def build_network(
         drop_rate=drop_rate,
         decoder_dropout=decoder_dropout,
     )
+
+
+def build_grid_network(spec: GridNetworkSpec) -> nn.Module:
+    """A network of many heads with fresh weights: (B, in_channels, ...) -> (B, heads, ...) logits."""
+    return Members([NnUNet(spec) for _ in range(spec.members)])
 
 
 def parameter_count(network: nn.Module) -> int:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 
-from models.networks.registry import EffNetLite0UNetSpec, NetworkSpec
+from models.networks.registry import EffNetLite0UNetSpec
 from models.steps import (
     FitCanvas,
     GreyScale,
@@ -29,7 +29,7 @@ class Recipe(Strict):
     id: str  # also the package's id
     kind: DataKind
     classes: tuple[str, ...]  # empty: no class head
-    network: NetworkSpec
+    network: EffNetLite0UNetSpec
     preprocess: tuple[PreprocessStep, ...]
     canvas_rows: int  # cases are held on one canvas of this size while training
     canvas_columns: int
