@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,7 @@ from models.resample import FloatArray
 from models.volume import Volume
 
 Shape = tuple[int, int, int]
+Order = Literal[0, 1, 3]
 Spacing = tuple[float | None, float | None, float | None]
 # Side of the patient -> (axis of LPS coordinates, direction along it).
 _SIDES = {"L": (0, 1), "R": (0, -1), "P": (1, 1), "A": (1, -1), "H": (2, 1), "F": (2, -1)}
@@ -189,7 +190,7 @@ def scaled(array: FloatArray, step: ClipStandardise | ZScore | MapRange) -> Floa
     return np.asarray(result, dtype=np.float32)
 
 
-def resampled(array: FloatArray, shape: Shape, order: int, apart: int | None) -> FloatArray:
+def resampled(array: FloatArray, shape: Shape, order: Order, apart: int | None) -> FloatArray:
     """An array of another shape over the same extent, never beyond the range of its values.
 
     `apart`: this axis by its nearest slice, the other two by `order`.
@@ -242,7 +243,7 @@ def _spacing_after(spacing: Spacing, step: ResampleGrid) -> Spacing:
     return a, b, c
 
 
-def _zoomed(array: FloatArray, shape: tuple[int, ...], order: int) -> FloatArray:
+def _zoomed(array: FloatArray, shape: tuple[int, ...], order: Order) -> FloatArray:
     if array.shape == shape:
         return array
     factors = [new / old for new, old in zip(shape, array.shape, strict=True)]

@@ -1,7 +1,7 @@
 """The steps and the tiling of networks that read a whole grid window by window, as data.
 
-They keep the geometry of the network's maker: axes, spacing, and an order of interpolation for each. The steps
-of `models.steps` bring slices to one canvas instead; a package uses the one kind or the other.
+They keep the geometry of the network's maker: axes, spacing, and an order of interpolation for each. The
+steps of `models.steps` bring slices to one canvas instead; a package uses the one kind or the other.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from config.errors import PrereadError
 from models.manifest import FORMAT, FileRole, Manifest
 
 MANIFEST_NAME = "model.json"
+DRAFT_NAME = "draft.json"  # of an import that is not finished, see models.adapters.draft
 SCHEMA_NAME = "package.schema.json"
 MANIFEST_BYTES_MAX = 256 * 1024
 REINSTALL = "install the package again from its source; a package that was changed does not run"
@@ -68,6 +69,12 @@ def load_package(folder: Path) -> Package:
         Not a package, another format, a schema violation, or a file that is missing, changed or not listed.
     """
     path = folder / MANIFEST_NAME
+    if not path.is_file() and (folder / DRAFT_NAME).is_file():
+        raise PackageError(
+            "imported and not verified",
+            where=str(folder),
+            remedy=f"Fill {DRAFT_NAME} and run `preread models finish`; IMPORT.md says how.",
+        )
     if not path.is_file():
         raise PackageError(
             f"no {MANIFEST_NAME}", where=str(folder), remedy="Give the folder of a model package."

@@ -86,9 +86,8 @@ def _convert(checkpoint: Path, output: Path, where: str) -> dict[str, Any]:
     from safetensors.torch import save_file
 
     kinds = (np.bool_, np.int32, np.int64, np.float16, np.float32, np.float64)
-    torch.serialization.add_safe_globals(
-        [np.dtype, np._core.multiarray.scalar, *{type(np.dtype(kind)) for kind in kinds}]
-    )
+    rebuild = np.float64(0).__reduce__()[0]  # the function that pickles of single numbers call
+    torch.serialization.add_safe_globals([np.dtype, rebuild, *{type(np.dtype(kind)) for kind in kinds}])
     _forbid(output)
     try:
         values = torch.load(checkpoint, map_location="cpu", weights_only=True)
@@ -121,7 +120,7 @@ def state_of(values: Any, where: str) -> dict[Any, Any]:
                 values = values[key]
                 break
         if values and len(values) <= TENSORS_MAX:
-            return values
+            return dict(values)
     raise ImportRefusal(
         "no flat set of named tensors in it",
         where=where,

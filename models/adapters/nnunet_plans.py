@@ -27,8 +27,8 @@ from models.grid_steps import (
 from models.networks.registry import NnUNetPlainSpec, NnUNetResEncSpec
 
 _DEFAULTS_ONLY: Final = "Only nnU-Net's own defaults are read; export the network to ONNX instead."
-# Trainers that change how long, how fast, or with which augmentation and loss a network is trained: what comes
-# out is the network that the plans describe. Others may change the network or its input.
+# Trainers that change how long, how fast, or with which augmentation and loss a network is trained: what
+# comes out is the network that the plans describe. Others may change the network or its input.
 _EPOCHS: Final = (5, 10, 20, 50, 100, 250, 500, 750, 2000, 4000, 8000)
 _TRAINERS: Final = frozenset(
     {
@@ -127,9 +127,9 @@ def check_trainer(name: object, where: str) -> None:
         )
 
 
-def heads_by_label(dataset: Mapping[str, Any], where: str) -> tuple[dict[str, int], bool]:
+def heads_by_label(dataset: object, where: str) -> tuple[dict[str, int], bool]:
     """Which head of the network belongs to which label of the foreground, and whether labels are regions."""
-    labels = dataset.get("labels")
+    labels = dataset.get("labels") if isinstance(dataset, dict) else None
     if not isinstance(labels, dict) or labels.get("background") != 0:
         raise _refuse("dataset.json has no labels with background 0", where)
     named = {
@@ -354,7 +354,7 @@ def _only_channel(dataset: Mapping[str, Any], where: str) -> str:
 
 def _named(arguments: Mapping[str, Any], key: str, known: Mapping[str, Any], where: str) -> Any:
     given = arguments.get(key)
-    last = given.rsplit(".", 1)[-1] if isinstance(given, str) else None
+    last = given.rsplit(".", 1)[-1] if isinstance(given, str) else ""
     if last not in known:
         raise _refuse(f"the network's {key} is {_short(given)!r}", where)
     return known[last]

@@ -249,7 +249,7 @@ class _PlainLoader(yaml.SafeLoader):
     """YAML without anchors and aliases."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        event = self.peek_event()  # type: ignore[no-untyped-call]  # types-PyYAML leaves it out
+        event = self.peek_event()
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
             raise yaml.YAMLError(f"line {event.start_mark.line + 1} has an anchor or alias")
         return super().compose_node(parent, index)  # type: ignore[no-untyped-call]

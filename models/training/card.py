@@ -26,6 +26,7 @@ def card_text(
 ) -> str:
     """The card as Markdown. `pictures`: relative path and sentence of each; `notes`: on data and training."""
     card, training = manifest.card, manifest.training
+    assert training is not None, "only a trained package has this card"
     lines = [
         f"# {manifest.title} ({manifest.id} {manifest.version})",
         "",

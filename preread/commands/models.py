@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from config.settings import Settings
+from preread.commands.importing import finish, import_model
 from preread.commands.options import (
     EXIT_FAILED,
     FIGURE_COLUMNS,
@@ -29,6 +30,8 @@ DEFAULT_DATA = Path("../shared/data")
 
 app = typer.Typer(no_args_is_help=True, help="Model packages.")
 app.command()(train)
+app.command("import")(import_model)
+app.command()(finish)
 
 
 @app.command("list")

@@ -1,0 +1,191 @@
+"""The draft of a package: what a foreign model says, in our words, and empty places for what it cannot say.
+
+A folder with weights, draft.json and IMPORT.md. It is not a package: the loader says so and it does not run.
+A person fills the empty places; `models.adapters.finishing` makes the package, once its golden case passes.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from datetime import date
+from pathlib import Path
+from typing import Any, Final
+
+from models.adapters.reading import Reading
+from models.adapters.refusal import ImportRefusal
+from models.package import DRAFT_NAME
+from models.training.declared import DECLARATIONS
+
+NOTES_NAME: Final = "IMPORT.md"
+_COLOUR: Final = [70.0, 45.0, 55.0]
+# The measurements of a volume, and of a still image, as the shipped packages code them.
+_MEASURED_LIKE: Final = {"series": "brain-flair-lesion", "image": "breast-us-lesion"}
+_BATCH: Final = 1
+
+# (place in draft.json, what to write there, an example)
+TO_FILL: Final = (
+    (
+        "inputs.0.applicability",
+        "which series the model reads; at least one condition, with a code and a sentence for each refusal",
+        '{"all": [{"attribute": "Modality", "op": "equals", "value": "CT", "code": "wrong_modality", '
+        '"sentence": "The model reads CT."}], "min_slices": 10}',
+    ),
+    (
+        "findings.segments.0.category",
+        "code of the kind of thing that is drawn",
+        '{"value": "49755003", "scheme": "SCT", "meaning": "Morphologically Altered Structure"}',
+    ),
+    (
+        "findings.segments.0.type",
+        "code of what is drawn",
+        '{"value": "52988006", "scheme": "SCT", "meaning": "Lesion"}',
+    ),
+    (
+        "findings.negative_statement",
+        "the sentence of a report without a finding",
+        '"No lesion was outlined by the model."',
+    ),
+    (
+        "operating_points.0.chosen_on",
+        "on which cases the threshold was chosen",
+        '"0.5, as trained; not tuned on any case here"',
+    ),
+    ("card.intended_use", "what it is for", '"Research: a second look at ... Not a medical device."'),
+    ("card.not_for", "what it must not be used for", '["diagnosis or exclusion of disease"]'),
+    ("card.limits", "what is known to go wrong", '["Trained at one hospital."]'),
+    ("card.line", "one sentence for reports", '"Trained on ...; not validated on your scanner."'),
+    ("card.licences", "of weights and training data", '["weights CC BY 4.0", "data: not known"]'),
+    ("card.commercial_use", "whether the licences allow it", "false"),
+)
+
+
+def draft_of(reading: Reading, package_id: str, today: date) -> dict[str, Any]:
+    """The manifest of the package as far as the model says it; None where a person must write."""
+    measurements = DECLARATIONS[_MEASURED_LIKE[reading.unit]].findings.measurements
+    return {
+        "format": "preread-model/1",
+        "id": package_id,
+        "version": "1.0.0",
+        "title": reading.title,
+        "summary": f"Outlines {reading.finding}; imported, see {NOTES_NAME}.",
+        "released": today.isoformat(),
+        "task": {"kind": "segment"},
+        "network": reading.network.model_dump(mode="json"),
+        "inputs": [{"name": "image", "unit": reading.unit, "applicability": None}],
+        "preprocess": [],
+        "grid": reading.grid.model_dump(mode="json"),
+        "inference": {"flip": False, "batch": _BATCH},
+        "postprocess": [{"step": "threshold", "probability": 0.5}],
+        "findings": {
+            "segments": [
+                {
+                    "number": 1,
+                    "label": reading.finding,
+                    "category": None,
+                    "type": None,
+                    "region": None,
+                    "colour": _COLOUR,
+                }
+            ],
+            "measurements": [one.model_dump(mode="json") for one in measurements],
+            "classes": [],
+            "negative_statement": None,
+        },
+        "operating_points": [
+            {"name": "standard", "default": True, "thresholds": {"probability": 0.5}, "chosen_on": None}
+        ],
+        "evaluation": [],
+        "training": None,
+        "origin": {
+            "format": reading.format,
+            "name": reading.name,
+            "sha256": reading.sha256,
+            "trained_on": list(reading.trained_on),
+        },
+        "runtime": {
+            "torch": "2.13",
+            "devices": ["cpu"] if reading.format == "onnx" else ["cpu", "cuda"],
+            "memory": {
+                "base": (200 << 20) + 8 * reading.parameters,
+                "per_canvas_pixel": reading.bytes_per_pixel,
+                "per_voxel": 40,
+            },
+            "parameters": reading.parameters,
+        },
+        "card": {
+            "intended_use": None,
+            "not_for": None,
+            "limits": None,
+            "line": None,
+            "licences": None,
+            "commercial_use": None,
+            "regulatory": "research",
+        },
+    }
+
+
+def write_draft(reading: Reading, folder: Path, package_id: str, today: date) -> None:
+    """Write the folder, whole or not at all.
+
+    Raises
+    ------
+    ImportRefusal
+        There is something in its place.
+    """
+    check_free(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".import-") as scratch:
+        made = Path(scratch) / "draft"
+        made.mkdir()
+        shutil.copyfile(reading.weights, made / reading.weights_name)
+        draft = draft_of(reading, package_id, today)
+        (made / DRAFT_NAME).write_text(json.dumps(draft, indent=1) + "\n", encoding="utf-8")
+        (made / NOTES_NAME).write_text(notes(reading, package_id), encoding="utf-8")
+        if folder.exists():
+            folder.rmdir()  # empty, or this fails and nothing is lost
+        made.replace(folder)
+
+
+def check_free(folder: Path) -> None:
+    """Refuse to write over anything."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ImportRefusal("is there already", where=str(folder), remedy="Name a new folder with --out.")
+
+
+def notes(reading: Reading, package_id: str) -> str:
+    """IMPORT.md."""
+    lines = [
+        f"# {package_id}: imported, not verified",
+        "",
+        f"From {reading.format}, `{reading.name}`, sha256 of what was read `{reading.sha256}`.",
+        "Nothing of it was run. This folder is a draft: it is no package and does not run.",
+        "",
+        "## What was read",
+        "",
+        *(f"- {sentence}" for sentence in reading.read),
+        "",
+        "## What is guessed",
+        "",
+        *(f"- {sentence}" for sentence in reading.guessed),
+        "",
+        "## What a person must fill",
+        "",
+        f"In `{DRAFT_NAME}`; each is `null` now.",
+        "",
+        *(f"- `{place}`: {what}. For example `{example}`" for place, what, example in TO_FILL),
+        "",
+        "Look at the rest of the draft too: title, label, colour, measurements, threshold.",
+        "",
+        "## What comes then",
+        "",
+        "Make a golden case where the model lives: one input, generated or free to share, and the",
+        "probability the original gives for it. docs/importing-models.md says how. Then:",
+        "",
+        "    preread models finish FOLDER --golden-input input.npz --golden-expected expected.npz",
+        "",
+        "This writes the package only when preread computes what the original did.",
+        "",
+    ]
+    return "\n".join(lines)

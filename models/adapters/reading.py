@@ -1,0 +1,61 @@
+"""What an adapter found in a foreign model: everything a draft needs, and what it had to guess."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from models.grid_steps import Grid, OrientGrid
+from models.networks.registry import GridNetworkSpec
+
+Format = Literal["nnunet-v2", "monai-bundle", "onnx"]
+
+
+# As the slices of an axial DICOM series lie.
+_AXIAL: Final = OrientGrid(step="orient_grid", columns="L", rows="P", slices="H")
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the person who imports says about the model, because its files do not.
+
+    Parameters
+    ----------
+    labels : which of the model's labels are the finding; empty: the only one
+    folds : of nnU-Net; empty: all
+    orient : how the model's volumes lie
+    """
+
+    labels: tuple[str, ...] = ()
+    folds: tuple[str, ...] = ()
+    orient: OrientGrid = _AXIAL
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A foreign model in our words; sentences in `read` and `guessed` go to IMPORT.md."""
+
+    format: Format
+    name: str
+    sha256: str
+    title: str
+    finding: str  # the label that is drawn
+    network: GridNetworkSpec
+    grid: Grid
+    unit: Literal["series", "image"]
+    weights: Path  # in a scratch folder
+    weights_name: str  # in the package
+    parameters: int
+    bytes_per_pixel: int  # of a window, while the network runs; an estimate
+    trained_on: tuple[str, ...]
+    read: tuple[str, ...]
+    guessed: tuple[str, ...]
+
+
+def digest_of_files(hashes: Mapping[str, str]) -> str:
+    """One sha256 over the names and checksums of the files that were read."""
+    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(hashes.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()

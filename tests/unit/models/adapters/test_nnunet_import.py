@@ -1,0 +1,284 @@
+"""A trained nnU-Net becomes a draft, a filled draft becomes a package, and the package computes the same."""
+
+import json
+import shutil
+import zipfile
+from datetime import date
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+from nnunet_model import dataset_of, member, plans_of, write_trained_model
+from safetensors.torch import load_file
+
+from models.adapters.finishing import finish
+from models.adapters.importing import import_model
+from models.adapters.nnunet_plans import check_trainer, heads_by_label, read_plan
+from models.adapters.reading import Wishes
+from models.adapters.refusal import ImportRefusal
+from models.grid import to_grid
+from models.networks.building import build_grid_network
+from models.package import PackageError, load_package
+from models.tiles import sliding_logits
+from models.volume import Volume
+
+TODAY = date(2026, 1, 2)
+FILLED = {
+    "findings.negative_statement": "Nothing was outlined.",
+    "operating_points.0.chosen_on": "0.5, as trained",
+    "card.intended_use": "Tests.",
+    "card.not_for": ["patients"],
+    "card.limits": ["knows nothing"],
+    "card.line": "Random weights.",
+    "card.licences": ["CC0"],
+    "card.commercial_use": True,
+    "findings.segments.0.category": {"value": "49755003", "scheme": "SCT", "meaning": "Altered"},
+    "findings.segments.0.type": {"value": "52988006", "scheme": "SCT", "meaning": "Lesion"},
+    "inputs.0.applicability": {
+        "all": [
+            {
+                "attribute": "Modality",
+                "op": "equals",
+                "value": "CT",
+                "code": "wrong_modality",
+                "sentence": "The model reads CT.",
+            }
+        ]
+    },
+}
+
+
+def fill(folder, leave_out=()):
+    path = folder / "draft.json"
+    draft = json.loads(path.read_text())
+    for place, value in FILLED.items():
+        *parts, last = place.split(".")
+        target = draft
+        for part in parts:
+            target = target[int(part)] if isinstance(target, list) else target[part]
+        if place not in leave_out:
+            target[last] = value
+    path.write_text(json.dumps(draft))
+
+
+def expected_of(name, folds, image, heads):
+    """What nnU-Net computes where nothing is resampled and one window is the whole slice."""
+    scaled = (image - image.mean()) / image.std()
+    x = torch.from_numpy(scaled).float()[:, None]
+    total = 0
+    axes = list(range(2, x.dim()))
+    turns = [turn for n in range(len(axes) + 1) for turn in combinations(axes, n)]
+    with torch.inference_mode():
+        for fold in range(folds):
+            network = member(name, fold)
+            total = total + sum(network(x.flip(turn)).flip(turn) for turn in turns) / len(turns)
+    return torch.softmax(total / folds, 1)[:, heads].sum(1).numpy()
+
+
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory):
+    """The draft of a 2D model of two folds, given as a zip with a folder inside."""
+    base = tmp_path_factory.mktemp("nnunet")
+    model = write_trained_model(base / "Dataset900/nnUNetTrainer__nnUNetPlans__2d", "plain_2d", folds=2)
+    with zipfile.ZipFile(base / "model.zip", "w") as archive:
+        for path in sorted(model.rglob("*.*")):
+            archive.write(path, path.relative_to(base))
+    reading = import_model(base / "model.zip", base / "out", "spheres-2d", Wishes(), TODAY)
+    return base / "out", reading
+
+
+@pytest.fixture
+def draft(imported, tmp_path):
+    return shutil.copytree(imported[0], tmp_path / "packages" / "spheres-2d")
+
+
+@pytest.fixture
+def golden(tmp_path):
+    generator = np.random.default_rng(4)
+    image = generator.normal(100, 20, (3, 16, 16)).astype(np.float32)
+    np.savez(
+        tmp_path / "in.npz",
+        image=image,
+        affine=np.diag([1.0, 1.0, 4.0, 1.0]),
+        pixel_spacing_mm=[1.0, 1.0],
+        slice_spacing_mm=4.0,
+    )
+    expected = expected_of("plain_2d", 2, image, [1])
+    np.savez(tmp_path / "out.npz", probability=expected)
+    return tmp_path / "in.npz", tmp_path / "out.npz"
+
+
+def test_a_draft_says_what_was_read_guessed_and_is_to_fill_and_does_not_run(imported):
+    folder, reading = imported
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "IMPORT.md",
+        "draft.json",
+        "weights.safetensors",
+    ]
+    notes = (folder / "IMPORT.md").read_text()
+    for words in ("fold_0, fold_1", "nnunet_plain@1", "16 x 16", "Orientation", "`card.licences`", "label1"):
+        assert words in notes
+    assert reading.network.members == 2
+    assert reading.grid.tiling.mirror == (0, 1)
+    with pytest.raises(PackageError, match="imported and not verified"):
+        load_package(folder)
+
+
+def test_a_filled_draft_becomes_a_package_when_it_computes_what_the_original_did(draft, golden):
+    fill(draft)
+    finished = finish(draft, *golden, tolerance=0.001)
+    assert finished.golden.passed
+    package = load_package(draft)
+    assert package.manifest.origin.format == "nnunet-v2"
+    assert package.digest == finished.package.digest
+    assert not (draft / "draft.json").exists()
+    assert "knows nothing" in (draft / "CARD.md").read_text()
+
+
+def test_nnunets_own_probabilities_are_taken_as_the_expected_file(draft, golden, tmp_path):
+    fill(draft)
+    lesion = np.load(golden[1])["probability"]
+    np.savez(tmp_path / "own.npz", probabilities=np.stack([1 - lesion, lesion]))
+    assert finish(draft, golden[0], tmp_path / "own.npz", tolerance=0.001).golden.passed
+
+
+def test_a_draft_that_computes_something_else_stays_a_draft(draft, golden):
+    fill(draft)
+    text = (draft / "draft.json").read_bytes()
+    shifted = np.clip(np.load(golden[1])["probability"] + 0.1, 0, 1)
+    np.savez(golden[1], probability=shifted)
+    with pytest.raises(ImportRefusal, match="computes something else than the original"):
+        finish(draft, *golden, tolerance=0.02)
+    assert (draft / "draft.json").read_bytes() == text
+    assert not (draft / "model.json").exists()
+
+
+def test_empty_places_are_named_and_a_model_for_every_series_is_refused(draft, golden):
+    fill(draft, leave_out=("card.licences", "inputs.0.applicability"))
+    with pytest.raises(ImportRefusal, match=r"inputs\.0\.applicability, card\.licences"):
+        finish(draft, *golden, tolerance=0.02)
+    fill(draft)
+    path = draft / "draft.json"
+    content = json.loads(path.read_text())
+    content["inputs"][0]["applicability"] = {"min_slices": 3}
+    path.write_text(json.dumps(content))
+    with pytest.raises(ImportRefusal, match="would read every series"):
+        finish(draft, *golden, tolerance=0.02)
+
+
+def test_nothing_is_written_over_and_a_refused_model_leaves_nothing(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/plans.json").write_text("{}")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/mine.txt").write_text("mine")
+    with pytest.raises(ImportRefusal, match="is there already"):
+        import_model(tmp_path / "model", tmp_path / "out", "some-id", Wishes(), TODAY)
+    with pytest.raises(ImportRefusal, match=r"no plans\.json beside a fold"):
+        import_model(tmp_path / "model", tmp_path / "new", "some-id", Wishes(), TODAY)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "out"]
+
+
+def test_a_3d_residual_net_runs_end_to_end(tmp_path):
+
+    model = write_trained_model(tmp_path / "trained", "resenc_3d", configuration="3d_fullres")
+    reading = import_model(model, tmp_path / "out", "spheres-3d", Wishes(), TODAY)
+    network = build_grid_network(reading.network)
+    network.load_state_dict(load_file(tmp_path / "out/weights.safetensors"))
+    image = np.random.default_rng(1).normal(3, 2, (8, 16, 16)).astype(np.float32)
+    gridded = to_grid(Volume(image.copy(), np.eye(4), (1.0, 1.0), 1.0), reading.grid.steps)
+    logits = sliding_logits(
+        network.eval(), gridded.image[None], reading.grid.tiling, heads=2, batch=1, device=torch.device("cpu")
+    )
+    found = gridded.lesion_on_source(logits, reading.grid.tiling)
+    np.testing.assert_allclose(found, expected_of("resenc_3d", 1, image[None], [1])[0], atol=1e-4)
+
+
+def plan(change=None, dataset=None, name="plain_2d", configuration="2d"):
+    plans, described = plans_of(name), dataset_of(name)
+    plans["configurations"]["base"].update(change or {})
+    described.update(dataset or {})
+    return read_plan(plans, described, configuration, Wishes().orient, "plans.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "dataset", "words"),
+    [
+        ({"preprocessor_name": "Evil"}, None, "preprocessor_name is 'Evil'"),
+        ({"normalization_schemes": ["MyNorm"]}, None, "normalisation 'MyNorm'"),
+        ({"normalization_schemes": ["CTNormalization", "x"]}, None, "one entry each"),
+        ({"resampling_fn_data": "resample_torch"}, None, "resampling_fn_data is"),
+        ({"resampling_fn_data_kwargs": {"order": 1}}, None, "resampling_fn_data_kwargs"),
+        ({"patch_size": [16, 15]}, None, "patch_size"),
+        ({"patch_size": [16, 10**9]}, None, "patch_size"),
+        ({"spacing": [1.0]}, None, "spacing is"),
+        ({"spacing": "x"}, None, "spacing is"),
+        ({"inherits_from": "2d"}, None, "inherit from each other"),
+        ({"architecture": {"network_class_name": "os.system", "arch_kwargs": {}}}, None, "os.system"),
+        ({}, {"channel_names": {"0": "T1", "1": "T2"}}, r"2 channels together \(T1, T2\)"),
+        ({}, {"labels": {"background": 0, "a": 2}}, "numbered 1, 2, 3"),
+        ({}, {"labels": {"tumour": 1}}, "no labels with background 0"),
+        ({}, {"labels": {"background": 0, "a": "x"}}, "'a' is 'x'"),
+    ],
+)
+def test_plans_that_ask_for_something_else_are_refused_by_name(change, dataset, words):
+    with pytest.raises(ImportRefusal, match=words) as caught:
+        plan(change, dataset)
+    assert caught.value.remedy
+
+
+def test_a_cascade_and_an_unknown_configuration_are_refused():
+    with pytest.raises(ImportRefusal, match="second stage of a cascade"):
+        plan(name="plain_2d", configuration="3d_cascade_fullres")
+    with pytest.raises(ImportRefusal, match=r"'4d' is not in plans\.json"):
+        plan(configuration="4d")
+
+
+def test_ct_numbers_masks_axes_and_spacing_become_steps():
+    steps = plan({"normalization_schemes": ["CTNormalization"]}).steps
+    ct = next(step for step in steps if step.step == "clip_standardise")
+    assert (ct.low, ct.high, ct.mean, ct.deviation) == (-10, 90, 5, 2)
+    masked = plan({"use_mask_for_norm": [True]}).steps
+    assert next(step for step in masked if step.step == "zscore").mask == "nonzero_filled"
+    assert steps[-1].spacing_mm == (None, 1.0, 1.0)
+    assert [step.step for step in steps] == [
+        "orient_grid",
+        "crop_nonzero",
+        "clip_standardise",
+        "resample_grid",
+    ]
+
+
+def test_old_plans_describe_the_same_network():
+    new = plan()
+    old = {
+        "architecture": None,
+        "UNet_class_name": "PlainConvUNet",
+        "UNet_base_num_features": 4,
+        "unet_max_num_features": 512,
+        "n_conv_per_stage_encoder": [1, 2, 2],
+        "n_conv_per_stage_decoder": [2, 1],
+        "conv_kernel_sizes": [[3, 3]] * 3,
+        "pool_op_kernel_sizes": [[1, 1], [2, 2], [2, 2]],
+    }
+    assert plan(old).spec == new.spec
+
+
+def test_regions_have_a_head_each_and_labels_their_own_number():
+    labels = {"background": 0, "whole": [1, 2], "core": 2, "ignore": 3}
+    assert heads_by_label({"labels": labels}, "x") == ({"whole": 0, "core": 1}, True)
+    assert heads_by_label({"labels": {"background": 0, "b": 2, "a": 1}}, "x") == ({"b": 2, "a": 1}, False)
+
+
+def test_a_trainer_that_may_change_the_network_is_refused_by_name():
+    check_trainer("nnUNetTrainer_500epochs", "x")
+    for name in ("nnUNetTrainerMedNeXt", None, 7):
+        with pytest.raises(ImportRefusal, match=f"{name}"):
+            check_trainer(name, "x")
+
+
+def test_several_labels_need_a_choice(tmp_path):
+    model = write_trained_model(tmp_path / "model", "resenc_2d")
+    with pytest.raises(ImportRefusal, match=r"several labels \(label1, label2\)"):
+        import_model(model, tmp_path / "out", "some-id", Wishes(), TODAY)
+    assert not (tmp_path / "out").exists()
