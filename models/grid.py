@@ -211,6 +211,8 @@ def lesion_probability(logits: FloatArray, tiling: Tiling) -> FloatArray:
     chosen = logits[list(tiling.lesion_heads)]
     if tiling.activation == "sigmoid":
         return np.asarray(1 / (1 + np.exp(-np.clip(chosen.max(0), -60, 60))), dtype=np.float32)
+    if tiling.activation == "none":
+        return np.asarray(np.clip(chosen.sum(0), 0, 1), dtype=np.float32)
     shifted = np.exp(logits - logits.max(0, keepdims=True))
     return np.asarray(shifted[list(tiling.lesion_heads)].sum(0) / shifted.sum(0), dtype=np.float32)
 

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from models.grid_prediction import lesion_on_grid
 from models.memory import TooLarge, free_bytes
 from models.networks.building import build_grid_network, build_network, in_channels_last
-from models.networks.registry import EffNetLite0UNetSpec
+from models.networks.onnx_network import OnnxNetwork
+from models.networks.registry import EffNetLite0UNetSpec, OnnxSpec
 from models.package import REINSTALL, Package, PackageError
 from models.postprocess import Labels, chosen_class, postprocess
 from models.preprocess import network_input, prepare
@@ -89,11 +90,7 @@ class Predictor:
             )
         self.package = package
         self.device = torch.device(name)
-        spec = package.manifest.network
-        network = build_network(spec) if isinstance(spec, EffNetLite0UNetSpec) else build_grid_network(spec)
-        network.load_state_dict(read_weights(package, network))
-        in_channels_last(network)
-        self.network: nn.Module = network.eval().to(self.device)
+        self.network = load_network(package).to(self.device)
 
     def predict(self, volume: Volume) -> Prediction:
         """Read one volume. The same volume gives the same answer on the same CPU.
@@ -201,6 +198,23 @@ class Predictor:
         have = free_bytes(self.device)
         if need > have:
             raise TooLarge(need, have)
+
+
+def load_network(package: Package) -> nn.Module:
+    """The declared network with the package's weights, ready to predict.
+
+    Raises
+    ------
+    PrereadError
+        The weights are not those of the declared network, or what runs it is not installed.
+    """
+    spec = package.manifest.network
+    if isinstance(spec, OnnxSpec):
+        return OnnxNetwork(package.path("weights"), spec).eval()
+    network = build_network(spec) if isinstance(spec, EffNetLite0UNetSpec) else build_grid_network(spec)
+    network.load_state_dict(read_weights(package, network))
+    in_channels_last(network)
+    return network.eval()
 
 
 def read_weights(package: Package, network: nn.Module) -> dict[str, Tensor]:

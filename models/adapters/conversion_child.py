@@ -86,7 +86,7 @@ def _convert(checkpoint: Path, output: Path, where: str) -> dict[str, Any]:
     from safetensors.torch import save_file
 
     kinds = (np.bool_, np.int32, np.int64, np.float16, np.float32, np.float64)
-    rebuild = np.float64(0).__reduce__()[0]  # the function that pickles of single numbers call
+    rebuild: Any = np.float64(0).__reduce__()[0]  # the function that pickles of single numbers call
     torch.serialization.add_safe_globals([np.dtype, rebuild, *{type(np.dtype(kind)) for kind in kinds}])
     _forbid(output)
     try:

@@ -13,7 +13,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
-from models.adapters.reading import Reading
+from models.adapters.reading import Reading, plain_words
 from models.adapters.refusal import ImportRefusal
 from models.package import DRAFT_NAME
 from models.training.declared import DECLARATIONS
@@ -31,6 +31,12 @@ TO_FILL: Final = (
         "which series the model reads; at least one condition, with a code and a sentence for each refusal",
         '{"all": [{"attribute": "Modality", "op": "equals", "value": "CT", "code": "wrong_modality", '
         '"sentence": "The model reads CT."}], "min_slices": 10}',
+    ),
+    (
+        "grid.steps",
+        "what was done to an image before the network saw it, in order; docs/importing-models.md lists them",
+        '[{"step": "orient_grid", "columns": "L", "rows": "P", "slices": "H"}, '
+        '{"step": "zscore", "mask": "all"}]',
     ),
     (
         "findings.segments.0.category",
@@ -75,7 +81,12 @@ def draft_of(reading: Reading, package_id: str, today: date) -> dict[str, Any]:
         "network": reading.network.model_dump(mode="json"),
         "inputs": [{"name": "image", "unit": reading.unit, "applicability": None}],
         "preprocess": [],
-        "grid": reading.grid.model_dump(mode="json"),
+        "grid": {
+            "steps": [step.model_dump(mode="json") for step in reading.grid.steps]
+            if reading.steps_known
+            else None,
+            "tiling": reading.grid.tiling.model_dump(mode="json"),
+        },
         "inference": {"flip": False, "batch": _BATCH},
         "postprocess": [{"step": "threshold", "probability": 0.5}],
         "findings": {
@@ -164,17 +175,21 @@ def notes(reading: Reading, package_id: str) -> str:
         "",
         "## What was read",
         "",
-        *(f"- {sentence}" for sentence in reading.read),
+        *(f"- {plain_words(sentence)}" for sentence in reading.read),
         "",
         "## What is guessed",
         "",
-        *(f"- {sentence}" for sentence in reading.guessed),
+        *(f"- {plain_words(sentence)}" for sentence in reading.guessed),
         "",
         "## What a person must fill",
         "",
         f"In `{DRAFT_NAME}`; each is `null` now.",
         "",
-        *(f"- `{place}`: {what}. For example `{example}`" for place, what, example in TO_FILL),
+        *(
+            f"- `{place}`: {what}. For example `{example}`"
+            for place, what, example in TO_FILL
+            if place != "grid.steps" or not reading.steps_known
+        ),
         "",
         "Look at the rest of the draft too: title, label, colour, measurements, threshold.",
         "",

@@ -31,7 +31,7 @@ from models.predictor import GoldenReport, Predictor, golden_volume
 from models.resample import FloatArray
 
 GOLDEN_BYTES_MAX: Final = 256 << 20
-_INPUT_KEYS: Final = ("image", "affine", "pixel_spacing_mm", "slice_spacing_mm")
+_INPUT_KEYS: Final[tuple[str, ...]] = ("image", "affine", "pixel_spacing_mm", "slice_spacing_mm")
 _ROLES: Final = {
     "golden/input.npz": "golden_in",
     "golden/expected.npz": "golden_out",
@@ -111,8 +111,8 @@ def _finished(
             "has no array 'image'", where=str(given_in), remedy="See docs/importing-models.md."
         )
     (folder / "golden").mkdir(exist_ok=True)
-    kept = {name: arrays[name] for name in _INPUT_KEYS if name in arrays}
-    np.savez_compressed(folder / "golden/input.npz", **kept)
+    kept: dict[str, NDArray[Any]] = {name: arrays[name] for name in _INPUT_KEYS if name in arrays}
+    np.savez_compressed(folder / "golden/input.npz", allow_pickle=False, **kept)
     volume = golden_volume(kept)
     tiling = Tiling.model_validate_json(json.dumps(draft["grid"]["tiling"]))
     probability = expected_probability(_arrays(given_out), tiling, volume.shape, str(given_out))

@@ -10,6 +10,7 @@ from typing import Final
 from models.adapters.checkpoint_scan import check_checkpoint
 from models.adapters.draft import check_free, write_draft
 from models.adapters.nnunet import read_nnunet
+from models.adapters.onnx_model import read_onnx
 from models.adapters.reading import Reading, Wishes
 from models.adapters.refusal import EXPORT_ONNX, EXPORT_WEIGHTS, ImportRefusal
 from models.adapters.source import Source, opened
@@ -50,6 +51,8 @@ def _read(place: Path, wishes: Wishes, scratch: Path) -> Reading:
         )
     if place.is_file() and suffix in _OTHERS:
         raise ImportRefusal(f"{suffix} files are not read", where=place.name, remedy=EXPORT_ONNX)
+    if place.is_file() and suffix == ".onnx":
+        return read_onnx(place, wishes, scratch)
     with opened(place) as source:
         if source.named("plans.json"):
             return read_nnunet(source, wishes, scratch)

@@ -96,6 +96,7 @@ def read_nnunet(source: Source, wishes: Wishes, scratch: Path) -> Reading:
         finding=" and ".join(chosen)[:64],
         network=spec,
         grid=Grid(steps=plan.steps, tiling=tiling),
+        steps_known=True,
         unit="image" if plan.is_still else "series",
         weights=weights,
         weights_name="weights.safetensors",
@@ -116,7 +117,7 @@ def check_members_names(plan: Plan, member: Mapping[str, Tensor], where: str) ->
             raise ImportRefusal(f"{name} is missing", where=where, remedy=EXPORT_ONNX)
         if name not in expected:
             raise ImportRefusal(
-                f"{name[:120]} is not in the planned network", where=where, remedy=EXPORT_ONNX
+                f"{name[:120]!r} is not in the planned network", where=where, remedy=EXPORT_ONNX
             )
         if expected[name].shape != member[name].shape:
             raise ImportRefusal(

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from models.adapters.reading import plain_words
 from models.adapters.refusal import ImportRefusal
 from models.grid_steps import (
     ClipStandardise,
@@ -391,7 +392,7 @@ def _tuples(arguments: Mapping[str, Any], key: str, where: str) -> tuple[tuple[i
 
 
 def _short(value: object) -> str:
-    return str(value)[:80]
+    return plain_words(value, 80)
 
 
 def _refuse(what: str, where: str) -> ImportRefusal:

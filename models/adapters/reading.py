@@ -27,11 +27,13 @@ class Wishes:
     labels : which of the model's labels are the finding; empty: the only one
     folds : of nnU-Net; empty: all
     orient : how the model's volumes lie
+    window : of an ONNX graph whose sizes are not fixed
     """
 
     labels: tuple[str, ...] = ()
     folds: tuple[str, ...] = ()
     orient: OrientGrid = _AXIAL
+    window: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Reading:
     finding: str  # the label that is drawn
     network: GridNetworkSpec
     grid: Grid
+    steps_known: bool  # False: a person must write grid.steps
     unit: Literal["series", "image"]
     weights: Path  # in a scratch folder
     weights_name: str  # in the package
@@ -53,6 +56,12 @@ class Reading:
     trained_on: tuple[str, ...]
     read: tuple[str, ...]
     guessed: tuple[str, ...]
+
+
+def plain_words(text: object, most: int = 1000) -> str:
+    """A foreign text on one line, without characters that a terminal or a page could take for orders."""
+    line = " ".join(str(text)[:most].split())
+    return "".join(one if one.isprintable() and one not in "<>`" else "?" for one in line)
 
 
 def digest_of_files(hashes: Mapping[str, str]) -> str:

@@ -152,7 +152,7 @@ def safe_name(name: str, place: Path) -> str:
     """A member's name, once it is known to stay inside."""
     parts = name.split("/")
     climbs = ".." in parts or name.startswith("/") or "\\" in name or ":" in parts[0] or "\0" in name
-    if climbs or not name:
+    if climbs or not name or not name.isprintable():
         raise ImportRefusal(
             f"the member {name[:80]!r} leads out of the archive", where=place.name, remedy=NOT_TRUSTED
         )
@@ -249,10 +249,10 @@ class _PlainLoader(yaml.SafeLoader):
     """YAML without anchors and aliases."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        event = self.peek_event()
+        event = self.peek_event()  # type: ignore[no-untyped-call]  # types-PyYAML leaves it out
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
             raise yaml.YAMLError(f"line {event.start_mark.line + 1} has an anchor or alias")
-        return super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+        return super().compose_node(parent, index)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

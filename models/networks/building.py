@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from models.networks.nnunet import Members, NnUNet
-from models.networks.registry import EffNetLite0UNetSpec, GridNetworkSpec
+from models.networks.registry import EffNetLite0UNetSpec, NnUNetPlainSpec, NnUNetResEncSpec
 from models.networks.unet import EffNetLite0UNet
 
 
@@ -24,7 +24,7 @@ def build_network(
     )
 
 
-def build_grid_network(spec: GridNetworkSpec) -> nn.Module:
+def build_grid_network(spec: NnUNetPlainSpec | NnUNetResEncSpec) -> nn.Module:
     """A network of many heads with fresh weights: (B, in_channels, ...) -> (B, heads, ...) logits."""
     return Members([NnUNet(spec) for _ in range(spec.members)])
 

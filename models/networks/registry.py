@@ -18,6 +18,7 @@ ChannelCount = Annotated[int, Field(ge=4, le=512)]
 Features = Annotated[int, Field(ge=1, le=2048)]
 Kernel = Annotated[tuple[Annotated[int, Field(ge=1, le=9)], ...], Field(min_length=2, max_length=3)]
 Stride = Annotated[tuple[Annotated[int, Field(ge=1, le=8)], ...], Field(min_length=2, max_length=3)]
+PortName = Annotated[str, Field(min_length=1, max_length=200)]
 Blocks = Annotated[int, Field(ge=1, le=16)]
 STAGES_MAX = 10
 ENCODER_WEIGHTS_MAX = 1_000_000_000  # more than nnU-Net's largest; a hostile entry must not fill the memory
@@ -100,5 +101,14 @@ class NnUNetResEncSpec(_NnUNetSpec):
     registry: Literal["nnunet_resenc@1"]
 
 
-GridNetworkSpec = NnUNetPlainSpec | NnUNetResEncSpec
+class OnnxSpec(GridSpec):
+    """`onnx@1`: a graph that onnxruntime runs, see models.networks.onnx_network."""
+
+    registry: Literal["onnx@1"]
+    input: PortName
+    output: PortName
+    one_at_a_time: bool  # the graph takes a batch of one only
+
+
+GridNetworkSpec = NnUNetPlainSpec | NnUNetResEncSpec | OnnxSpec
 NetworkSpec = Annotated[EffNetLite0UNetSpec | GridNetworkSpec, Field(discriminator="registry")]

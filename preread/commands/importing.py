@@ -36,6 +36,10 @@ def import_model(
             help="Where columns, rows and slices of the model's volumes run: L or R, P or A, H or F.",
         ),
     ] = "LPH",
+    window: Annotated[
+        str | None,
+        typer.Option("--window", help="Window of an ONNX graph whose sizes are not fixed, such as 128x128."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Read a foreign model without running it; write a draft and IMPORT.md, which says what to fill."""
@@ -48,13 +52,16 @@ def import_model(
         raise fail(f"{name!r} is no id: small letters, digits and hyphens, 3 to 64. Give one with --id.")
     if not _SIDES.fullmatch(orientation):
         raise fail(f"{orientation!r} is no orientation. Give three letters such as LPH or RAH.")
+    if window is not None and not re.fullmatch(r"\d{1,4}(x\d{1,4}){1,2}", window):
+        raise fail(f"{window!r} is no window. Give two or three sizes such as 128x128.")
+    sizes = tuple(int(size) for size in window.split("x")) if window else ()
     orient = OrientGrid.model_validate(
         {
             "step": "orient_grid",
             **dict(zip(("columns", "rows", "slices"), orientation, strict=True)),
         }
     )
-    wishes = Wishes(tuple(labels or ()), tuple(folds or ()), orient)
+    wishes = Wishes(tuple(labels or ()), tuple(folds or ()), orient, sizes)
     reading = read_and_write(path, out, name, wishes, datetime.now(UTC).date())
     if as_json:
         print_json({"id": name, "folder": out, "read": reading.read, "guessed": reading.guessed})

@@ -9,6 +9,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
+from filled_draft import fill
 from nnunet_model import dataset_of, member, plans_of, write_trained_model
 from safetensors.torch import load_file
 
@@ -24,42 +25,6 @@ from models.tiles import sliding_logits
 from models.volume import Volume
 
 TODAY = date(2026, 1, 2)
-FILLED = {
-    "findings.negative_statement": "Nothing was outlined.",
-    "operating_points.0.chosen_on": "0.5, as trained",
-    "card.intended_use": "Tests.",
-    "card.not_for": ["patients"],
-    "card.limits": ["knows nothing"],
-    "card.line": "Random weights.",
-    "card.licences": ["CC0"],
-    "card.commercial_use": True,
-    "findings.segments.0.category": {"value": "49755003", "scheme": "SCT", "meaning": "Altered"},
-    "findings.segments.0.type": {"value": "52988006", "scheme": "SCT", "meaning": "Lesion"},
-    "inputs.0.applicability": {
-        "all": [
-            {
-                "attribute": "Modality",
-                "op": "equals",
-                "value": "CT",
-                "code": "wrong_modality",
-                "sentence": "The model reads CT.",
-            }
-        ]
-    },
-}
-
-
-def fill(folder, leave_out=()):
-    path = folder / "draft.json"
-    draft = json.loads(path.read_text())
-    for place, value in FILLED.items():
-        *parts, last = place.split(".")
-        target = draft
-        for part in parts:
-            target = target[int(part)] if isinstance(target, list) else target[part]
-        if place not in leave_out:
-            target[last] = value
-    path.write_text(json.dumps(draft))
 
 
 def expected_of(name, folds, image, heads):
