@@ -248,6 +248,8 @@ class Manifest(Strict):
                 raise ValueError(f"{self.network.registry} needs preprocess and no grid")
         elif self.grid is None or self.preprocess:
             raise ValueError(f"{self.network.registry} needs a grid and no preprocess")
+        elif self.network.in_channels != 1:
+            raise ValueError("a network on a grid reads one channel")
         elif len(self.grid.tiling.window) != self.network.dimensions:
             raise ValueError(f"grid.tiling.window must have {self.network.dimensions} sizes")
         elif max(self.grid.tiling.lesion_heads) >= self.network.heads:

@@ -9,6 +9,7 @@ from typing import Final
 
 from models.adapters.checkpoint_scan import check_checkpoint
 from models.adapters.draft import check_free, write_draft
+from models.adapters.monai_bundle import read_bundle
 from models.adapters.nnunet import read_nnunet
 from models.adapters.onnx_model import read_onnx
 from models.adapters.reading import Reading, Wishes
@@ -56,6 +57,8 @@ def _read(place: Path, wishes: Wishes, scratch: Path) -> Reading:
     with opened(place) as source:
         if source.named("plans.json"):
             return read_nnunet(source, wishes, scratch)
+        if any("/configs/" in f"/{name}" for name in source.sizes):
+            return read_bundle(source, wishes, scratch)
         raise ImportRefusal(
             "neither a trained nnU-Net, a MONAI bundle nor an ONNX file" + _looks_like(source),
             where=place.name,

@@ -5,8 +5,14 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from models.networks.monai_networks import build_monai_network
 from models.networks.nnunet import Members, NnUNet
-from models.networks.registry import EffNetLite0UNetSpec, NnUNetPlainSpec, NnUNetResEncSpec
+from models.networks.registry import (
+    EffNetLite0UNetSpec,
+    MonaiNetworkSpec,
+    NnUNetPlainSpec,
+    NnUNetResEncSpec,
+)
 from models.networks.unet import EffNetLite0UNet
 
 
@@ -24,8 +30,10 @@ def build_network(
     )
 
 
-def build_grid_network(spec: NnUNetPlainSpec | NnUNetResEncSpec) -> nn.Module:
+def build_grid_network(spec: NnUNetPlainSpec | NnUNetResEncSpec | MonaiNetworkSpec) -> nn.Module:
     """A network of many heads with fresh weights: (B, in_channels, ...) -> (B, heads, ...) logits."""
+    if not isinstance(spec, NnUNetPlainSpec | NnUNetResEncSpec):
+        return build_monai_network(spec)
     return Members([NnUNet(spec) for _ in range(spec.members)])
 
 

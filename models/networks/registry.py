@@ -18,6 +18,7 @@ ChannelCount = Annotated[int, Field(ge=4, le=512)]
 Features = Annotated[int, Field(ge=1, le=2048)]
 Kernel = Annotated[tuple[Annotated[int, Field(ge=1, le=9)], ...], Field(min_length=2, max_length=3)]
 Stride = Annotated[tuple[Annotated[int, Field(ge=1, le=8)], ...], Field(min_length=2, max_length=3)]
+OddSize = Literal[1, 3, 5, 7]
 PortName = Annotated[str, Field(min_length=1, max_length=200)]
 Blocks = Annotated[int, Field(ge=1, le=16)]
 STAGES_MAX = 10
@@ -110,5 +111,100 @@ class OnnxSpec(GridSpec):
     one_at_a_time: bool  # the graph takes a batch of one only
 
 
-GridNetworkSpec = NnUNetPlainSpec | NnUNetResEncSpec | OnnxSpec
+# Instance normalisation has numbers of its own only where it is affine.
+MonaiNorm = Literal["instance", "instance_affine", "batch"]
+
+
+class MonaiUNetSpec(GridSpec):
+    """`monai_unet@1`: monai.networks.nets.UNet."""
+
+    registry: Literal["monai_unet@1"]
+    channels: tuple[Features, ...] = Field(min_length=2, max_length=STAGES_MAX)
+    strides: tuple[Annotated[int, Field(ge=1, le=8)], ...]
+    kernel_size: OddSize = 3
+    up_kernel_size: OddSize = 3
+    num_res_units: int = Field(default=0, ge=0, le=8)
+    act: Literal["prelu", "relu", "leakyrelu"] = "prelu"
+    norm: MonaiNorm
+    bias: bool = True
+
+    @model_validator(mode="after")
+    def _stages_agree(self) -> MonaiUNetSpec:
+        if len(self.strides) != len(self.channels) - 1:
+            raise ValueError("strides must have one entry less than channels")
+        return self
+
+    @property
+    def divisors(self) -> tuple[int, ...]:
+        """What each size of a window must be a multiple of."""
+        return (prod(self.strides),) * self.dimensions
+
+
+class MonaiBasicUNetSpec(GridSpec):
+    """`monai_basicunet@1`: monai.networks.nets.BasicUNet."""
+
+    registry: Literal["monai_basicunet@1"]
+    features: tuple[Features, Features, Features, Features, Features, Features] = (32, 32, 64, 128, 256, 32)
+    norm: MonaiNorm
+    bias: bool = True
+    upsample: Literal["deconv", "pixelshuffle", "nontrainable"] = "deconv"
+
+    @property
+    def divisors(self) -> tuple[int, ...]:
+        """What each size of a window must be a multiple of."""
+        return (16,) * self.dimensions
+
+
+class MonaiSegResNetSpec(GridSpec):
+    """`monai_segresnet@1`: monai.networks.nets.SegResNet."""
+
+    registry: Literal["monai_segresnet@1"]
+    init_filters: int = Field(default=8, ge=4, le=256)
+    blocks_down: tuple[Blocks, ...] = Field(default=(1, 2, 2, 4), min_length=2, max_length=6)
+    blocks_up: tuple[Blocks, ...] = Field(default=(1, 1, 1), min_length=1, max_length=5)
+    num_groups: int = Field(default=8, ge=1, le=64)
+    upsample_mode: Literal["nontrainable", "deconv", "pixelshuffle"] = "nontrainable"
+
+    @model_validator(mode="after")
+    def _stages_agree(self) -> MonaiSegResNetSpec:
+        if len(self.blocks_up) != len(self.blocks_down) - 1:
+            raise ValueError("blocks_up must have one entry less than blocks_down")
+        return self
+
+    @property
+    def divisors(self) -> tuple[int, ...]:
+        """What each size of a window must be a multiple of."""
+        return (2 ** (len(self.blocks_down) - 1),) * self.dimensions
+
+
+class MonaiDynUNetSpec(GridSpec):
+    """`monai_dynunet@1`: monai.networks.nets.DynUNet."""
+
+    registry: Literal["monai_dynunet@1"]
+    kernel_size: tuple[Kernel, ...] = Field(min_length=3, max_length=STAGES_MAX)
+    strides: tuple[Stride, ...]
+    upsample_kernel_size: tuple[Stride, ...]
+    filters: tuple[Features, ...] | None = None
+    norm: MonaiNorm
+    res_block: bool = False
+    deep_supervision: bool = False
+    deep_supr_num: int = Field(default=1, ge=1, le=STAGES_MAX)
+
+    @model_validator(mode="after")
+    def _stages_agree(self) -> MonaiDynUNetSpec:
+        stages = len(self.kernel_size)
+        if len(self.strides) != stages or len(self.upsample_kernel_size) != stages - 1:
+            raise ValueError("strides and upsample_kernel_size must fit kernel_size")
+        if any(len(one) != self.dimensions for one in (*self.kernel_size, *self.strides)):
+            raise ValueError(f"kernel_size and strides must have {self.dimensions} numbers each")
+        return self
+
+    @property
+    def divisors(self) -> tuple[int, ...]:
+        """What each size of a window must be a multiple of."""
+        return tuple(prod(stride[axis] for stride in self.strides) for axis in range(self.dimensions))
+
+
+MonaiNetworkSpec = MonaiUNetSpec | MonaiBasicUNetSpec | MonaiSegResNetSpec | MonaiDynUNetSpec
+GridNetworkSpec = NnUNetPlainSpec | NnUNetResEncSpec | OnnxSpec | MonaiNetworkSpec
 NetworkSpec = Annotated[EffNetLite0UNetSpec | GridNetworkSpec, Field(discriminator="registry")]
