@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Final
+
 from torch import nn
 
 from models.networks.registry import (
@@ -12,7 +14,7 @@ from models.networks.registry import (
     MonaiUNetSpec,
 )
 
-_NORMS = {
+_NORMS: Final[dict[str, Any]] = {
     "instance": ("instance", {"affine": False}),
     "instance_affine": ("instance", {"affine": True}),
     "batch": ("batch", {}),
@@ -21,54 +23,81 @@ _NORMS = {
 
 def build_monai_network(spec: MonaiNetworkSpec) -> nn.Module:
     """(B, in_channels, ...) -> (B, heads, ...) logits, with fresh weights under MONAI's names."""
-    from monai.networks.nets import BasicUNet, DynUNet, SegResNet, UNet
-
-    ports = {
-        "spatial_dims": spec.dimensions,
-        "in_channels": spec.in_channels,
-        "out_channels": spec.heads,
-    }
     match spec:
         case MonaiUNetSpec():
-            network = UNet(
-                **ports,
-                channels=spec.channels,
-                strides=spec.strides,
-                kernel_size=spec.kernel_size,
-                up_kernel_size=spec.up_kernel_size,
-                num_res_units=spec.num_res_units,
-                act=spec.act,
-                norm=_NORMS[spec.norm],
-                bias=spec.bias,
-            )
+            return _unet(spec)
         case MonaiBasicUNetSpec():
-            network = BasicUNet(
-                **ports,
-                features=spec.features,
-                norm=_NORMS[spec.norm],
-                bias=spec.bias,
-                upsample=spec.upsample,
-            )
+            return _basic_unet(spec)
         case MonaiSegResNetSpec():
-            network = SegResNet(
-                **ports,
-                init_filters=spec.init_filters,
-                blocks_down=spec.blocks_down,
-                blocks_up=spec.blocks_up,
-                norm=("group", {"num_groups": spec.num_groups}),
-                upsample_mode=spec.upsample_mode,
-            )
+            return _segresnet(spec)
         case MonaiDynUNetSpec():
-            network = DynUNet(
-                **ports,
-                kernel_size=spec.kernel_size,
-                strides=spec.strides,
-                upsample_kernel_size=spec.upsample_kernel_size,
-                filters=spec.filters,
-                norm_name=_NORMS[spec.norm],
-                res_block=spec.res_block,
-                deep_supervision=spec.deep_supervision,
-                deep_supr_num=spec.deep_supr_num,
-            )
-    built: nn.Module = network
-    return built
+            return _dynunet(spec)
+
+
+def _unet(spec: MonaiUNetSpec) -> nn.Module:
+    from monai.networks.nets.unet import UNet
+
+    network: nn.Module = UNet(
+        spatial_dims=spec.dimensions,
+        in_channels=spec.in_channels,
+        out_channels=spec.heads,
+        channels=spec.channels,
+        strides=spec.strides,
+        kernel_size=spec.kernel_size,
+        up_kernel_size=spec.up_kernel_size,
+        num_res_units=spec.num_res_units,
+        act=spec.act,
+        norm=_NORMS[spec.norm],
+        bias=spec.bias,
+    )
+    return network
+
+
+def _basic_unet(spec: MonaiBasicUNetSpec) -> nn.Module:
+    from monai.networks.nets.basic_unet import BasicUNet
+
+    network: nn.Module = BasicUNet(
+        spatial_dims=spec.dimensions,
+        in_channels=spec.in_channels,
+        out_channels=spec.heads,
+        features=spec.features,
+        norm=_NORMS[spec.norm],
+        bias=spec.bias,
+        upsample=spec.upsample,
+    )
+    return network
+
+
+def _segresnet(spec: MonaiSegResNetSpec) -> nn.Module:
+    from monai.networks.nets.segresnet import SegResNet
+
+    network: nn.Module = SegResNet(
+        spatial_dims=spec.dimensions,
+        in_channels=spec.in_channels,
+        out_channels=spec.heads,
+        init_filters=spec.init_filters,
+        blocks_down=spec.blocks_down,
+        blocks_up=spec.blocks_up,
+        norm=("group", {"num_groups": spec.num_groups}),
+        upsample_mode=spec.upsample_mode,
+    )
+    return network
+
+
+def _dynunet(spec: MonaiDynUNetSpec) -> nn.Module:
+    from monai.networks.nets.dynunet import DynUNet
+
+    network: nn.Module = DynUNet(
+        spatial_dims=spec.dimensions,
+        in_channels=spec.in_channels,
+        out_channels=spec.heads,
+        kernel_size=spec.kernel_size,
+        strides=spec.strides,
+        upsample_kernel_size=spec.upsample_kernel_size,
+        filters=spec.filters,
+        norm_name=_NORMS[spec.norm],
+        res_block=spec.res_block,
+        deep_supervision=spec.deep_supervision,
+        deep_supr_num=spec.deep_supr_num,
+    )
+    return network
