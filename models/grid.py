@@ -222,7 +222,8 @@ def _resample_step(array: FloatArray, spacing: Spacing, step: ResampleGrid) -> t
     for size, old, new in zip(array.shape, spacing, step.spacing_mm, strict=True):
         if new is not None and old is None:
             raise PreprocessError("resample_grid: the series has no spacing along an axis that needs one")
-        shape.append(size if new is None or old is None else max(1, round(size * old / new)))
+        # In nnU-Net's order of operations: halves round otherwise in another.
+        shape.append(size if new is None or old is None else max(1, round(old / new * size)))
     target = (shape[0], shape[1], shape[2])
     after = _spacing_after(spacing, step)
     apart = _apart_axis(spacing, step.apart_above)

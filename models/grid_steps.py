@@ -125,13 +125,13 @@ GridStep = Annotated[
 class Tiling(Strict):
     """How a network of heads is moved over the grid, and which heads are the finding.
 
-    Windows overlap; where they do, the heads are averaged, weighted towards the middle of a window
-    (`gaussian`, deviation one eighth of its size) or evenly. A window of two sizes reads slice by slice.
+    Windows overlap; where they do, the heads are averaged, weighted towards the middle of a window (two
+    Gaussians, see models.tiles.blend_weight) or evenly. A window of two sizes reads slice by slice.
     """
 
     window: tuple[WindowSize, ...] = Field(min_length=2, max_length=3)
     overlap: float = Field(ge=0, le=0.9)
-    blend: Literal["gaussian", "constant"]
+    blend: Literal["gaussian", "gaussian_nnunet", "constant"]
     mirror: tuple[Axis, ...] = ()  # of the window: the mean over every mirror image is taken
     activation: Literal["softmax", "sigmoid", "none"]  # none: the heads are probabilities already
     lesion_heads: tuple[Annotated[int, Field(ge=0, le=255)], ...] = Field(min_length=1)

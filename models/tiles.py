@@ -33,15 +33,20 @@ def window_starts(size: int, window: int, overlap: float) -> list[int]:
 
 
 def blend_weight(window: Sequence[int], blend: str) -> Tensor:
-    """(*window,) weight of each voxel of a window: 1 everywhere, or a Gaussian of one eighth of each size."""
+    """(*window,) weight of each voxel of a window: 1 everywhere, or a Gaussian of one eighth of each size.
+
+    `gaussian` is MONAI's, around the middle and nowhere below `WEIGHT_MIN`; `gaussian_nnunet` is nnU-Net's,
+    around voxel size // 2 and without that floor.
+    """
     weight = torch.ones(tuple(window))
     if blend == "constant":
         return weight
     for axis, size in enumerate(window):
-        places = torch.arange(size, dtype=torch.float32) - (size - 1) / 2
+        centre = size // 2 if blend == "gaussian_nnunet" else (size - 1) / 2
+        places = torch.arange(size, dtype=torch.float32) - centre
         line = torch.exp(-(places**2) / (2 * (size / 8) ** 2))
         weight = weight * line.reshape([-1 if index == axis else 1 for index in range(len(window))])
-    return weight.clamp(min=WEIGHT_MIN)
+    return weight if blend == "gaussian_nnunet" else weight.clamp(min=WEIGHT_MIN)
 
 
 def sliding_logits(

@@ -83,7 +83,7 @@ def read_nnunet(source: Source, wishes: Wishes, scratch: Path) -> Reading:
     tiling = Tiling(
         window=plan.window,
         overlap=_OVERLAP,
-        blend="gaussian",
+        blend="gaussian_nnunet",
         mirror=mirror,
         activation="sigmoid" if has_regions else "softmax",
         lesion_heads=tuple(heads[label] for label in chosen),

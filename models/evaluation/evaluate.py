@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from config.errors import PrereadError
 from models.evaluation.bootstrap import interval
 from models.evaluation.classification import accuracy, auc
 from models.evaluation.overlap import dice, mean_of_known
@@ -93,6 +94,12 @@ def evaluate_package(
     CasesError, SplitError
         The folder is not the one the frozen split was drawn for.
     """
+    if package.manifest.id not in RECIPES:
+        raise PrereadError(
+            "there is no frozen split for this package",
+            where=package.manifest.id,
+            remedy="Only packages that preread trains are measured so; try yours on cases of your own.",
+        )
     kind = RECIPES[package.manifest.id].kind
     items = subset_of(read_split(split_path(kind)), kind, subset)
     results = judge_all(predictor or Predictor(package), data_folder, items, progress=progress)

@@ -4,15 +4,23 @@ import json
 from pathlib import Path
 
 import nnunet_golden
+import numpy as np
 import pytest
 import torch
 from nnunet_golden.drawing import ARCHITECTURES, draw_weights
+from nnunet_golden.whole_cases import WHOLE_CASES
+from nnunet_model import member
 from safetensors.torch import load_file
 
 from models.adapters.nnunet_names import without_aliases
-from models.adapters.nnunet_plans import network_spec
+from models.adapters.nnunet_plans import network_spec, read_plan
+from models.adapters.reading import Wishes
 from models.adapters.refusal import ImportRefusal
+from models.grid import to_grid
+from models.grid_steps import Tiling
 from models.networks.nnunet import Members, NnUNet
+from models.tiles import sliding_logits
+from models.volume import Volume
 
 GOLDEN = Path(nnunet_golden.__path__[0])
 NAMES = json.loads((GOLDEN / "names.json").read_text())
@@ -89,3 +97,33 @@ def test_an_architecture_that_is_not_known_is_refused_by_the_argument(change, wo
 def test_another_network_class_is_refused_by_name():
     with pytest.raises(ImportRefusal, match=r"evil\.Net"):
         network_spec("evil.Net", {}, in_channels=1, heads=2, where="plans")
+
+
+@pytest.mark.parametrize("name", sorted(WHOLE_CASES))
+def test_a_whole_prediction_is_the_one_of_nnunets_own_predictor(name):
+    """Axes, crop, normalisation, resampling, windows, mirrors, and the way back."""
+    case = WHOLE_CASES[name]
+    orient = Wishes().orient
+    plan = read_plan(case.plans(), case.dataset(), case.configuration, orient, "plans.json")
+    slices, rows, columns = case.spacing
+    affine = np.diag([columns, rows, slices, 1.0])
+    gridded = to_grid(Volume(case.image(), affine, (rows, columns), slices), plan.steps)
+    tiling = Tiling(
+        window=plan.window,
+        overlap=0.5,
+        blend="gaussian_nnunet",
+        mirror=tuple(range(len(plan.window))),
+        activation="softmax",
+        lesion_heads=(1,),
+    )
+    options = {"heads": plan.spec.heads, "batch": 2, "device": torch.device("cpu")}
+    network = member(case.network, 0)
+    if len(plan.window) == 3:
+        logits = sliding_logits(network, gridded.image[None], tiling, **options)
+    else:
+        planes = [sliding_logits(network, plane[None], tiling, **options) for plane in gridded.image]
+        logits = np.stack(planes, axis=1)
+    with np.load(GOLDEN / "whole.npz") as stored:
+        expected = stored[name]
+    assert expected.std() > 0.01
+    np.testing.assert_allclose(gridded.lesion_on_source(logits, tiling), expected, atol=1e-5)
