@@ -194,9 +194,7 @@ def _sizes_of_zip(place: Path, archive: zipfile.ZipFile) -> dict[str, int]:
             raise ImportRefusal(
                 f"{name[:80]!r} is encrypted", where=place.name, remedy="Unpack it and give the folder."
             )
-        if member.file_size > RATIO_BYTES_FREE and member.file_size > RATIO_MAX * max(
-            1, member.compress_size
-        ):
+        if member.file_size > max(RATIO_BYTES_FREE, RATIO_MAX * member.compress_size):
             raise ImportRefusal(
                 f"{name[:80]!r} grows more than {RATIO_MAX} times when it is unpacked: a zip bomb",
                 where=place.name,

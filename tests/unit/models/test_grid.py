@@ -142,6 +142,7 @@ def test_softmax_sums_the_heads_of_the_finding():
 
 
 @given(st.integers(8, 40), st.integers(0, 60), st.sampled_from([0.0, 0.25, 0.5, 0.75]))
+@settings(deadline=None)
 def test_windows_cover_everything_and_overlap_at_least_as_asked(window, more, overlap):
     starts = window_starts(window + more, window, overlap)
     assert starts[0] == 0

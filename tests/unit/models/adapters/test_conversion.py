@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
@@ -165,12 +165,14 @@ def test_every_protocol_of_pickle_shows_its_names(protocol):
 
 
 @given(st.binary(max_size=120))
+@settings(deadline=None)
 def test_any_bytes_are_walked_or_refused_and_never_executed(content):
     with contextlib.suppress(ImportRefusal):
         globals_of(content, "x")
 
 
 @given(content=st.binary(max_size=120), head=st.sampled_from([b"", b"PK\x03\x04", b"\x80\x02", b"(", b"c"]))
+@settings(deadline=None)
 def test_any_file_is_refused_and_nothing_else(tmp_path_factory, content, head):
     path = tmp_path_factory.mktemp("any") / "x.pt"
     path.write_bytes(head + content)

@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 from filled_draft import fill
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.inferers import sliding_window_inference
 from monai.networks.nets import BasicUNet, DynUNet, SegResNet, UNet
@@ -345,6 +345,7 @@ values = st.recursive(
 
 
 @given(values)
+@settings(deadline=None)
 def test_any_values_are_read_or_refused(value):
     spec = network_spec(UNET, "x")
     for read in (

@@ -9,7 +9,7 @@ import onnx_file
 import pytest
 import torch
 from filled_draft import fill
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx_file import field, graph, model, node, port, small_network, tensor
 
@@ -72,6 +72,7 @@ def test_a_graph_tells_its_ports_operators_and_size():
         (b"", "operator set 0"),
         (b"\xff" * 40, "damaged"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "file",
 )
 def test_what_is_not_on_the_list_is_refused_by_name(content, words):
     with pytest.raises(OnnxRefusal, match=words) as caught:
@@ -86,12 +87,14 @@ def test_too_many_nodes_are_refused():
 
 
 @given(st.binary(max_size=200))
+@settings(deadline=None)
 def test_any_bytes_are_a_graph_or_refused(content):
     with contextlib.suppress(OnnxRefusal):
         read_graph(content, "x")
 
 
 @given(st.data())
+@settings(deadline=None)
 def test_a_damaged_file_is_a_graph_or_refused(drawn):
     content = bytearray(small_network()[0])
     for _ in range(drawn.draw(st.integers(1, 4))):

@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.adapters import source
@@ -148,11 +148,13 @@ plain = st.recursive(
 
 
 @given(plain)
+@settings(deadline=None)
 def test_plain_values_survive_json(values):
     assert parse_json(json.dumps(values).encode(), "x") == values
 
 
 @given(st.binary(max_size=60))
+@settings(deadline=None)
 def test_any_bytes_are_values_or_a_refusal(content):
     for parse in (parse_json, parse_yaml):
         with contextlib.suppress(ImportRefusal):
@@ -160,6 +162,7 @@ def test_any_bytes_are_values_or_a_refusal(content):
 
 
 @given(st.text(alphabet="ab./\\:\0", max_size=10))
+@settings(deadline=None)
 def test_a_name_that_is_accepted_stays_inside(name):
     try:
         accepted = safe_name(name, Path("x.zip"))
@@ -169,6 +172,7 @@ def test_a_name_that_is_accepted_stays_inside(name):
 
 
 @given(content=st.binary(max_size=200))
+@settings(deadline=None)
 def test_any_file_is_a_zip_or_refused(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("any") / "x.zip"
     path.write_bytes(content)
