@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from models.evaluation.bootstrap import interval
 from models.evaluation.classification import accuracy, auc
 from models.evaluation.evaluate import CaseResult, figures_of
-from models.evaluation.overlap import dice, mean_of_known
+from models.evaluation.overlap import OutlineCounts, count_outlines, dice, mean_of_known, outline_kind
 from models.training.split import axilla_images
 
 
@@ -24,6 +24,14 @@ def test_an_empty_truth_is_no_perfect_and_no_failed_outline():
     assert mean_of_known([None, 0.5, None]) == 0.5
     with pytest.raises(ValueError, match="no case"):
         mean_of_known([None])
+
+
+def test_cases_without_truth_are_counted_in_rows_of_their_own():
+    nothing, something = np.zeros((1, 2, 2), bool), np.ones((1, 2, 2), bool)
+    pairs = [(nothing, nothing), (something, nothing), (nothing, something), (something, something)]
+    kinds = [outline_kind(found, truth) for found, truth in pairs]
+    assert kinds == ["both_empty", "false_alarm", "compared", "compared"]
+    assert count_outlines(kinds, [0, 4, 0, 4]) == OutlineCounts(2, 1, 1, 4)
 
 
 def test_dice_per_patient_is_not_the_mean_over_slices():
