@@ -43,6 +43,23 @@ def interval(
     return percentiles(values)
 
 
+def share_interval(
+    figure: Figure, groups: Sequence[str], *, strata: Sequence[str] | None = None
+) -> tuple[float, float]:
+    """95 % interval of a share: as `interval`, but not without width where all or none have it.
+
+    Every draw of 21 finds of 21 is 21 of 21, and a bootstrap would call that certain. There the exact
+    binomial interval over the groups stands instead (Clopper and Pearson, Biometrika 1934).
+    """
+    low, high = interval(figure, groups, strata=strata)
+    possible = 0.025 ** (1 / len(set(groups)))
+    if low == high == 1:
+        return possible, 1.0
+    if low == high == 0:
+        return 0.0, 1 - possible
+    return low, high
+
+
 @dataclass(frozen=True)
 class PairedDifference:
     """What the second figure is above the first on the same cases.

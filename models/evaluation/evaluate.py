@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from config.errors import PrereadError
-from models.evaluation.bootstrap import interval
+from models.evaluation.bootstrap import interval, share_interval
 from models.evaluation.classification import accuracy, auc
 from models.evaluation.overlap import dice, mean_of_known
 from models.package import Package
@@ -94,12 +93,6 @@ def evaluate_package(
     CasesError, SplitError
         The folder is not the one the frozen split was drawn for.
     """
-    if package.manifest.id not in RECIPES:
-        raise PrereadError(
-            "there is no frozen split for this package",
-            where=package.manifest.id,
-            remedy="Only packages that preread trains are measured so; try yours on cases of your own.",
-        )
     kind = RECIPES[package.manifest.id].kind
     items = subset_of(read_split(split_path(kind)), kind, subset)
     results = judge_all(predictor or Predictor(package), data_folder, items, progress=progress)
@@ -164,7 +157,14 @@ def subset_of(split: Split, kind: DataKind, subset: Subset) -> list[Listed]:
 def judge(predictor: Predictor, case: Case) -> CaseResult:
     """Predict one case and compare."""
     prediction = predictor.predict(case.volume)
-    found = prediction.labels > 0
+    return result_of(case, prediction.labels, prediction.class_name, prediction.class_scores)
+
+
+def result_of(
+    case: Case, labels: NDArray[Any], class_name: str | None, class_scores: dict[str, float] | None
+) -> CaseResult:
+    """Compare what a model said with the truth; `labels` as in Prediction."""
+    found = labels > 0
     return CaseResult(
         name=case.name,
         group=case.group,
@@ -175,8 +175,8 @@ def judge(predictor: Predictor, case: Case) -> CaseResult:
         slices_with_truth=int(case.mask.any((1, 2)).sum()),
         slices_drawn=int(found.any((1, 2)).sum()),
         true_class=case.class_name,
-        found_class=prediction.class_name,
-        class_scores=prediction.class_scores,
+        found_class=class_name,
+        class_scores=class_scores,
     )
 
 
@@ -239,6 +239,10 @@ def breast_figures(results: Sequence[CaseResult], axilla: frozenset[str]) -> tup
         if part is in_breast and not axilla:
             continue
         groups = [result.group for result in part]
-        value = figure(np.arange(len(part)))
-        figures.append(Figure(metric, value, interval(figure, groups), len(part), "images"))
+        if figure is malignant_auc:
+            # A draw keeps its numbers of malignant and other images: the area is not defined without both.
+            ci95 = interval(figure, groups, strata=[str(r.true_class == "malignant") for r in part])
+        else:
+            ci95 = (share_interval if figure is normals_drawn else interval)(figure, groups)
+        figures.append(Figure(metric, figure(np.arange(len(part))), ci95, len(part), "images"))
     return tuple(figures)

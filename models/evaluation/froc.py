@@ -83,10 +83,10 @@ def cpm(curve: FrocCurve) -> float:
 
 @dataclass(frozen=True)
 class SizeBand:
-    """Lesions from `low` to below `high` (in the unit of the diameters) and how many were found."""
+    """Lesions from `low` to below `high` (None: no upper end) and how many were found."""
 
     low: float
-    high: float
+    high: float | None
     n: int
     found: int
 
@@ -96,7 +96,7 @@ def sensitivity_by_diameter(
 ) -> tuple[SizeBand, ...]:
     """Counts between successive edges; the last band has no upper end."""
     bands = []
-    for low, high in zip(edges, [*edges[1:], np.inf], strict=True):
-        inside = (diameters >= low) & (diameters < high)
-        bands.append(SizeBand(float(low), float(high), int(inside.sum()), int(is_found[inside].sum())))
+    for low, high in zip(edges, [*edges[1:], None], strict=True):
+        inside = (diameters >= low) & (diameters < (np.inf if high is None else high))
+        bands.append(SizeBand(low, high, int(inside.sum()), int(is_found[inside].sum())))
     return tuple(bands)

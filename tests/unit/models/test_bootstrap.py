@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from models.evaluation.bootstrap import drawn, interval, paired
+from models.evaluation.bootstrap import drawn, interval, paired, share_interval
 from models.evaluation.classification import auc
 
 
@@ -66,3 +66,16 @@ def test_a_model_against_itself_differs_by_nothing() -> None:
     values = np.random.default_rng(6).random(30)
     same = paired(*[lambda i: float(values[i].mean())] * 2, [str(k) for k in range(30)], draws=100)
     assert (same.value, same.ci95, same.share_above) == (0, (0, 0), 0.5)
+
+
+def test_all_of_a_few_is_not_certain() -> None:
+    groups = [str(k) for k in range(21)]
+    exact = stats.binomtest(21, 21).proportion_ci(0.95, method="exact")
+    assert share_interval(lambda i: 1.0, groups) == pytest.approx((exact.low, exact.high))
+    assert share_interval(lambda i: 0.0, groups) == pytest.approx((1 - exact.high, 1 - exact.low))
+    flags = np.arange(21) > 3
+
+    def share(indices):
+        return float(flags[indices].mean())
+
+    assert share_interval(share, groups) == interval(share, groups)

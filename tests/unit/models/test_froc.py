@@ -42,6 +42,13 @@ def test_a_curve_by_hand() -> None:
     assert sensitivity_at(curve, [0.25, 0.5, 8]) == pytest.approx([0.25, 0.5, 0.5])
 
 
+def test_of_equal_scores_none_comes_first() -> None:
+    drawn = [(9, True, 0), (9, False, 1), (9, True, 2)]
+    curve = froc(candidates(drawn))
+    assert len(curve.sensitivity) == 2
+    assert cpm(curve) == pytest.approx(cpm(froc(candidates(drawn[::-1]))))
+
+
 def test_one_more_false_lesion_moves_the_curve_by_one_over_the_studies() -> None:
     drawn = [(9, True, 0), (8, False, 1), (7, True, 2)]
     before, after = froc(candidates(drawn)), froc(candidates([*drawn, (5, False, 3)]))

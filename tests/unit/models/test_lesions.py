@@ -48,6 +48,12 @@ def test_one_outline_over_two_lesions_finds_one_of_them() -> None:
     assert len(matching.missed) == 1
 
 
+def test_an_outline_over_a_small_and_a_large_lesion_finds_the_one_it_fits_best() -> None:
+    truth = boxes((2, 5, 2, 5), (2, 8, 6, 12))
+    matching = match_lesions(boxes((2, 8, 2, 12)), truth, [0.9], iou_min=0.05)
+    assert [hit.truth for hit in matching.hits] == [2]
+
+
 def test_ignored_regions_are_neutral_on_both_sides() -> None:
     ignored = np.zeros((1, 24, 24), bool)
     ignored[0, 12:, 12:] = True
@@ -56,6 +62,14 @@ def test_ignored_regions_are_neutral_on_both_sides() -> None:
     assert matching.neutral_found == (1,)
     assert matching.false == (2,)
     assert matching.missed == (1,)
+
+
+def test_half_in_an_ignored_region_is_neutral_though_the_centre_is_not() -> None:
+    found, ignored = boxes((2, 8, 2, 8)), np.zeros((1, 24, 24), bool)
+    ignored[0, :, :5] = True
+    assert match_lesions(found, np.zeros_like(found), [0.9], ignored=ignored).neutral_found == (1,)
+    ignored[0, :, 4] = False
+    assert match_lesions(found, np.zeros_like(found), [0.9], ignored=ignored).false == (1,)
 
 
 def test_nothing_drawn_misses_all_and_nothing_there_makes_all_false() -> None:

@@ -1,0 +1,51 @@
+"""A report folder: evaluation.json, report.html, the two sheets, and the predictions they rest on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from models.evaluation.document import Evaluation, write_json
+from models.evaluation.kept_predictions import KeptPredictions
+from models.evaluation.page import report_page
+from models.evaluation.run import Progress, ReportSubset, data_folder_of, evaluate_fully, judge_cases
+from models.evaluation.sheets import pictures_of, random_cases, save_sheet, worst_cases
+from models.predictor import Predictor
+from models.training.recipes import RECIPES
+from models.training.split import read_split, split_path
+
+PREDICTIONS = "predictions"
+JSON, PAGE, WORST, RANDOM = "evaluation.json", "report.html", "worst-20.png", "random-20.png"
+
+
+def write_report(
+    predictor: Predictor,
+    data_folder: Path,
+    out: Path,
+    *,
+    subset: ReportSubset = "scored",
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Evaluate and write everything into `out`; what was predicted there before is not predicted again.
+
+    Raises
+    ------
+    CasesError, SplitError
+        The data folder is not the one the frozen split was drawn for.
+    GatesError
+        The package's gates cannot be read.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    package = predictor.package
+    kept = KeptPredictions(predictor, out / PREDICTIONS)
+    cases = judge_cases(kept, data_folder, subset, progress)
+    evaluation = evaluate_fully(package, cases, subset)
+    kind = RECIPES[package.manifest.id].kind
+    folder, items = data_folder_of(kind, data_folder), read_split(split_path(kind)).items
+    worst = pictures_of(worst_cases(cases), kept, kind, folder, items)
+    at_random = pictures_of(random_cases(cases), kept, kind, folder, items)
+    save_sheet(worst, out / WORST)
+    save_sheet(at_random, out / RANDOM)
+    page = report_page(evaluation, package.manifest, worst, at_random)
+    (out / PAGE).write_text(page, encoding="utf-8")
+    write_json(evaluation, out / JSON)
+    return evaluation

@@ -1,0 +1,248 @@
+"""An evaluation from package and data folder to every figure: predictions kept, measures made anew."""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from models.evaluation.class_figures import (
+    ClassCases,
+    class_figures,
+    class_report,
+    image_classes,
+    slice_classes,
+)
+from models.evaluation.document import Evaluation, FlowStep, JudgedCase, PackageIdentity
+from models.evaluation.evaluate import figures_of, subset_of
+from models.evaluation.figures import FigureMaker, ReportFigure, Statistic, mean_over, ratio_over
+from models.evaluation.gates import StratumFigure, judge_gates, read_gates
+from models.evaluation.headline import headline
+from models.evaluation.kept_predictions import KeptPredictions, Said
+from models.evaluation.lesion_figures import bands_of, froc_report, lesion_figures
+from models.evaluation.measures import measure
+from models.evaluation.outline_figures import outline_counts, outline_figures
+from models.evaluation.scales import SCALES
+from models.evaluation.strata import UNKNOWN_STRATA, strata_of
+from models.package import Package
+from models.training.card import METRIC_WORDS
+from models.training.cases import Case, DataKind, Listed, list_cases, load_case
+from models.training.recipes import RECIPES
+from models.training.split import Split, axilla_images, check_against_folder, read_split, split_path
+
+ReportSubset = Literal["scored", "frozen"]
+Progress = Callable[[int, int], None]
+CASE_WORDS: dict[DataKind, str] = {"brain-flair": "patients", "breast-us": "images"}
+
+
+def data_folder_of(kind: DataKind, folder: Path) -> Path:
+    """The folder of a data set: itself, or the one in `folder` that is called so."""
+    return folder / kind if (folder / kind).is_dir() else folder
+
+
+def said_cases(
+    kept: KeptPredictions, kind: DataKind, folder: Path, items: Sequence[Listed]
+) -> Iterator[tuple[Case, Said]]:
+    """Each case with what the package says about it."""
+    for item in items:
+        case = load_case(kind, folder, item)
+        yield case, kept.of(case.volume)
+
+
+def judge_cases(
+    kept: KeptPredictions,
+    data_folder: Path,
+    subset: ReportSubset,
+    progress: Progress | None = None,
+) -> tuple[JudgedCase, ...]:
+    """Every case of the subset, predicted (or remembered) and measured.
+
+    Raises
+    ------
+    CasesError, SplitError
+        The folder is not the one the frozen split was drawn for.
+    """
+    package = kept.predictor.package
+    kind = RECIPES[package.manifest.id].kind
+    folder, split = data_folder_of(kind, data_folder), read_split(split_path(kind))
+    check_against_folder(split, list_cases(kind, folder))
+    items = subset_of(split, kind, subset)
+    group_sizes = Counter(item.group for item in split.items.values())
+    axilla = axilla_images() if kind == "breast-us" else frozenset()
+    judged = []
+    for case, said in said_cases(kept, kind, folder, items):
+        measures = measure(case, said, package.manifest.postprocess, SCALES[kind])
+        judged.append(JudgedCase(measures, strata_of(kind, case, measures, group_sizes, axilla)))
+        if progress is not None:
+            progress(len(judged), len(items))
+    return tuple(judged)
+
+
+def evaluate_fully(package: Package, cases: Sequence[JudgedCase], subset: ReportSubset) -> Evaluation:
+    """All figures of judged cases."""
+    kind = RECIPES[package.manifest.id].kind
+    split, scale, word = read_split(split_path(kind)), SCALES[kind], CASE_WORDS[kind]
+    measures = [case.measures for case in cases]
+    classes = classes_of(kind, package, cases)
+    figures = (
+        *declared_figures(kind, cases, subset),
+        *outline_figures(measures, scale, word),
+        *lesion_figures(measures, scale, word),
+        # The area under the curve of the declared classes is declared itself.
+        *(one for one in class_figures(classes) if kind == "brain-flair" or one.metric != "class_auc"),
+    )
+    strata = stratum_figures(cases)
+    report = class_report(classes)
+    gates = read_gates(package.manifest.id)
+    demanded = gates is not None and gates.subset == subset
+    return Evaluation(
+        package=PackageIdentity(
+            package.manifest.id,
+            package.manifest.version,
+            package.manifest.title,
+            package.digest,
+            package.manifest.file("weights").sha256,
+        ),
+        dataset=kind,
+        split_sha256=split.sha256,
+        subset=subset,
+        case_word=word,
+        flow=flow_of(split, kind, subset, cases),
+        figures=figures,
+        outlines=outline_counts(measures),
+        bands=bands_of(measures, scale),
+        froc=froc_report(measures),
+        classes=report,
+        strata=strata,
+        gates=judge_gates(gates, figures, strata) if gates is not None and demanded else None,
+        gates_reason=gates.reason if gates is not None and demanded else "",
+        headline=headline(kind, figures, report, scale),
+        unknown=(scale.caveat, UNKNOWN_STRATA[kind]),
+        environment={
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+        },
+        cases=tuple(cases),
+    )
+
+
+def declared_figures(
+    kind: DataKind, cases: Sequence[JudgedCase], subset: ReportSubset
+) -> tuple[ReportFigure, ...]:
+    """The figures that packages declare, in the form of a report."""
+    rows = figures_of(kind, [case.measures.result for case in cases], subset)
+    return tuple(
+        ReportFigure(
+            row.metric,
+            METRIC_WORDS[row.metric],
+            statistic_of(row.metric),
+            row.value,
+            row.ci95,
+            row.n,
+            row.unit,
+        )
+        for row in rows
+    )
+
+
+def statistic_of(metric: str) -> Statistic:
+    """Of a declared figure."""
+    if metric.startswith("auc"):
+        return "area"
+    if metric.endswith("median"):
+        return "median"
+    return "mean" if metric.startswith("dice") else "share"
+
+
+def classes_of(kind: DataKind, package: Package, cases: Sequence[JudgedCase]) -> ClassCases:
+    """Classes of images, or slices with and without a lesion where the model has no classes."""
+    measures = [case.measures for case in cases]
+    names = [item.name for item in package.manifest.findings.classes]
+    return image_classes(measures, names, "malignant") if kind == "breast-us" else slice_classes(measures)
+
+
+def stratum_figures(cases: Sequence[JudgedCase]) -> tuple[StratumFigure, ...]:
+    """Dice, lesions found and, with classes, accuracy: of all cases, then of every part of every division."""
+    parts: dict[str, dict[str, list[JudgedCase]]] = {"all": {"cases": list(cases)}}
+    for case in cases:
+        for division, part in case.strata.items():
+            parts.setdefault(division, {}).setdefault(part, []).append(case)
+    return tuple(
+        row
+        for division, members in parts.items()
+        # By size where the parts are bands: below 2, 2 to 8, 8 and more.
+        for part in sorted(members, key=lambda name: name.replace("below", "0"))
+        for row in figures_of_part(division, part, members[part])
+    )
+
+
+def figures_of_part(division: str, part: str, cases: Sequence[JudgedCase]) -> list[StratumFigure]:
+    """The figures of one part, where they are defined."""
+    results = [case.measures.result for case in cases]
+    maker = FigureMaker(tuple(result.group for result in results), "cases")
+    lesions = [case.measures.true_lesions for case in cases]
+    there = [len(one) for one in lesions]
+    figures = [
+        maker.make(
+            "dice",
+            "",
+            "mean",
+            mean_over([result.dice for result in results]),
+            n=sum(result.dice is not None for result in results),
+        ),
+        maker.make(
+            "lesion_sensitivity",
+            "",
+            "share",
+            ratio_over([sum(lesion.is_found for lesion in one) for one in lesions], there),
+            n=sum(there),
+        ),
+    ]
+    if all(result.true_class is not None for result in results):
+        right = [float(result.true_class == result.found_class) for result in results]
+        figures.append(maker.make("accuracy", "", "share", mean_over(right)))
+    return [
+        StratumFigure(division, part, figure.metric, figure.value, figure.ci95, figure.n)
+        for figure in figures
+        if figure is not None
+    ]
+
+
+def flow_of(
+    split: Split, kind: DataKind, subset: ReportSubset, cases: Sequence[JudgedCase]
+) -> tuple[FlowStep, ...]:
+    """From the data folder to the cases that are scored."""
+    word = CASE_WORDS[kind]
+    scored = len(split.scored())
+    steps = [
+        FlowStep(len(split.items), f"{word} in the data folder", "15 % of the source are kept apart, unseen"),
+    ]
+    if split.excluded():
+        steps.append(
+            FlowStep(len(split.excluded()), f"{word} left out", "their near-duplicates carry another class")
+        )
+    steps += [
+        FlowStep(len(split.training()), f"{word} trained on", "folds 1 to 4 of the frozen split"),
+        FlowStep(scored, f"{word} of fold 0", "never trained on, no group on both sides"),
+    ]
+    if subset == "frozen":
+        steps.append(
+            FlowStep(len(cases), f"{word} of the frozen subset", "every so many of fold 0, in order")
+        )
+    counts = outline_counts([case.measures for case in cases])
+    steps += [
+        FlowStep(counts.compared, f"{word} with a lesion", "their outlines are compared"),
+        FlowStep(
+            counts.false_alarms + counts.both_empty,
+            f"{word} without a lesion",
+            f"no Dice: drawn on in {counts.false_alarms}, rightly left alone in {counts.both_empty}",
+        ),
+    ]
+    return tuple(steps)
