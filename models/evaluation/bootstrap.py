@@ -43,21 +43,19 @@ def interval(
     return percentiles(values)
 
 
-def share_interval(
-    figure: Figure, groups: Sequence[str], *, strata: Sequence[str] | None = None
-) -> tuple[float, float]:
-    """95 % interval of a share: as `interval`, but not without width where all or none have it.
+def widened(ci95: tuple[float, float], groups: int) -> tuple[float, float]:
+    """The interval of a share, but not without width where all or none have it.
 
     Every draw of 21 finds of 21 is 21 of 21, and a bootstrap would call that certain. There the exact
-    binomial interval over the groups stands instead (Clopper and Pearson, Biometrika 1934).
+    binomial interval stands instead (Clopper and Pearson, Biometrika 1934). `groups`: how many of them could
+    have it.
     """
-    low, high = interval(figure, groups, strata=strata)
-    possible = 0.025 ** (1 / len(set(groups)))
-    if low == high == 1:
+    possible = 0.025 ** (1 / groups)
+    if ci95 == (1.0, 1.0):
         return possible, 1.0
-    if low == high == 0:
+    if ci95 == (0.0, 0.0):
         return 0.0, 1 - possible
-    return low, high
+    return ci95
 
 
 @dataclass(frozen=True)

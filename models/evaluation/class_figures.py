@@ -170,6 +170,7 @@ def class_figures(cases: ClassCases) -> tuple[ReportFigure, ...]:
                 "share",
                 sensitivity,
                 n=positives,
+                among=is_positive,
             ),
             maker.make(
                 "class_specificity",
@@ -177,6 +178,7 @@ def class_figures(cases: ClassCases) -> tuple[ReportFigure, ...]:
                 "share",
                 specificity,
                 n=negatives,
+                among=~is_positive,
             ),
             maker.make("balanced_accuracy", "mean of the share found of each class", "mean", balanced),
             maker.make("macro_f1", "F1, mean over the classes", "mean", f1),

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from models.evaluation.bootstrap import interval, share_interval
+from models.evaluation.bootstrap import interval, widened
 from models.evaluation.classification import accuracy, auc
 from models.evaluation.overlap import dice, mean_of_known
 from models.package import Package
@@ -243,6 +243,8 @@ def breast_figures(results: Sequence[CaseResult], axilla: frozenset[str]) -> tup
             # A draw keeps its numbers of malignant and other images: the area is not defined without both.
             ci95 = interval(figure, groups, strata=[str(r.true_class == "malignant") for r in part])
         else:
-            ci95 = (share_interval if figure is normals_drawn else interval)(figure, groups)
+            ci95 = interval(figure, groups)
+        if figure is normals_drawn:
+            ci95 = widened(ci95, len(set(groups)))
         figures.append(Figure(metric, figure(np.arange(len(part))), ci95, len(part), "images"))
     return tuple(figures)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.evaluation.bootstrap import interval, share_interval
+from models.evaluation.bootstrap import interval, widened
 
 Indices = NDArray[np.int64]
 Statistic = Literal["mean", "median", "share", "area", "error", "coefficient"]
@@ -60,6 +61,7 @@ class FigureMaker:
         unit: str = "",
         n: int | None = None,
         of: str | None = None,
+        among: Sequence[bool] | NDArray[np.bool_] | None = None,
     ) -> ReportFigure | None:
         """The figure of all cases with its interval; None where it is not defined, such as without lesions.
 
@@ -67,6 +69,7 @@ class FigureMaker:
         ----------
         figure : of case indices; raises ValueError where it is not defined
         n, of : when what is counted is not the cases, e.g. 30 lesions
+        among : of each case, whether it counts at all; a case without a lesion has no sensitivity
         """
         try:
             value = figure(np.arange(len(self.groups)))
@@ -74,8 +77,10 @@ class FigureMaker:
             return None
         ci95 = None
         if len(set(self.groups)) >= GROUPS_MIN:
-            compute = share_interval if statistic == "share" else interval
-            ci95 = compute(figure, self.groups, strata=self.strata)
+            ci95 = interval(figure, self.groups, strata=self.strata)
+            if statistic == "share":
+                counted = None if among is None else len(set(compress(self.groups, among)))
+                ci95 = widened(ci95, counted or len(set(self.groups)))
         return ReportFigure(
             metric, words, statistic, value, ci95, len(self.groups) if n is None else n, of or self.of, unit
         )

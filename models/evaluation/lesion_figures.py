@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from models.evaluation.average_precision import average_precision
-from models.evaluation.bootstrap import interval
+from models.evaluation.bootstrap import interval, widened
 from models.evaluation.figures import FigureMaker, Indices, ReportFigure, known, mean_over, ratio_over
 from models.evaluation.froc import (
     CPM_RATES,
@@ -69,6 +70,7 @@ def lesion_figures(cases: Sequence[CaseMeasures], scale: Scale, of: str) -> tupl
                 "lesions found at the shipped setting",
                 "share",
                 ratio_over(found, there),
+                among=[count > 0 for count in there],
                 n=sum(there),
                 of="lesions",
             ),
@@ -79,6 +81,7 @@ def lesion_figures(cases: Sequence[CaseMeasures], scale: Scale, of: str) -> tupl
                 ratio_over([sum(one.is_found for one in part) for part in large], [len(p) for p in large]),
                 n=sum(len(part) for part in large),
                 of="lesions",
+                among=[bool(part) for part in large],
             ),
             maker.make(
                 "false_lesions_per_study",
@@ -114,6 +117,8 @@ def froc_report(cases: Sequence[CaseMeasures]) -> FrocReport | None:
     curve = froc(candidates)
     groups = [case.result.group for case in cases]
 
+    with_lesion = {case.result.group for case in cases if case.true_lesions}
+
     def at(rate: float, indices: Indices) -> float:
         times = np.bincount(indices, minlength=len(cases))
         return float(sensitivity_at(froc(candidates, times), [rate])[0])
@@ -122,7 +127,7 @@ def froc_report(cases: Sequence[CaseMeasures]) -> FrocReport | None:
         RatePoint(
             rate,
             float(sensitivity_at(curve, [rate])[0]),
-            interval(lambda indices, rate=rate: at(rate, indices), groups),  # type: ignore[misc]
+            widened(interval(partial(at, rate), groups), len(with_lesion)),
         )
         for rate in CPM_RATES
     )

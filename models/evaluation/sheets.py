@@ -80,7 +80,8 @@ def words_of(case: JudgedCase, slices: int) -> str:
     """How a case came out, in a few words."""
     result = case.measures.result
     if result.dice is not None:
-        words = f"Dice {result.dice:.2f}" if result.dice > 0 else "missed"
+        missed = "missed, outlined elsewhere" if result.is_drawn else "missed"
+        words = f"Dice {result.dice:.2f}" if result.dice > 0 else missed
     else:
         words = "falsely outlined" if result.is_drawn else "rightly left alone"
     if slices > 1:

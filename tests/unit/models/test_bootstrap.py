@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from models.evaluation.bootstrap import drawn, interval, paired, share_interval
+from models.evaluation.bootstrap import drawn, interval, paired, widened
 from models.evaluation.classification import auc
 
 
@@ -69,13 +69,8 @@ def test_a_model_against_itself_differs_by_nothing() -> None:
 
 
 def test_all_of_a_few_is_not_certain() -> None:
-    groups = [str(k) for k in range(21)]
     exact = stats.binomtest(21, 21).proportion_ci(0.95, method="exact")
-    assert share_interval(lambda i: 1.0, groups) == pytest.approx((exact.low, exact.high))
-    assert share_interval(lambda i: 0.0, groups) == pytest.approx((1 - exact.high, 1 - exact.low))
-    flags = np.arange(21) > 3
-
-    def share(indices):
-        return float(flags[indices].mean())
-
-    assert share_interval(share, groups) == interval(share, groups)
+    flat = interval(lambda i: 1.0, [str(k) for k in range(21)], draws=10)
+    assert widened(flat, 21) == pytest.approx((exact.low, exact.high))
+    assert widened((0.0, 0.0), 21) == pytest.approx((1 - exact.high, 1 - exact.low))
+    assert widened((0.9, 1.0), 21) == (0.9, 1.0)
