@@ -66,4 +66,4 @@ def icc(ratings: NDArray[np.float64]) -> float:
     below = between + (raters - 1) * error + raters * (of_raters - error) / subjects
     if below == 0:
         raise ValueError("all ratings are the same: nothing can be correlated")
-    return (between - error) / below
+    return float((between - error) / below)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 DRAWS = 2000
+SEED = 45
 Indices = NDArray[np.int64]
 Figure = Callable[[Indices], float]
 
@@ -21,7 +22,7 @@ def interval(
     groups: Sequence[str],
     *,
     strata: Sequence[str] | None = None,
-    seed: int = 45,
+    seed: int = SEED,
     draws: int = DRAWS,
 ) -> tuple[float, float]:
     """95 % interval of `figure`, a function of case indices.
@@ -77,7 +78,7 @@ def paired(
     groups: Sequence[str],
     *,
     strata: Sequence[str] | None = None,
-    seed: int = 45,
+    seed: int = SEED,
     draws: int = DRAWS,
 ) -> PairedDifference:
     """Difference second - first of two models on the same cases; parameters as of `interval`.
@@ -110,15 +111,21 @@ def drawn(groups: Sequence[str], strata: Sequence[str] | None, *, seed: int, dra
     if strata is not None:
         by_stratum: dict[str, list[int]] = defaultdict(list)
         for number, member in enumerate(members):
-            kinds = {strata[index] for index in member}
+            kinds = {strata[int(index)] for index in member}
             if len(kinds) > 1:
                 raise ValueError(f"group {names[number]} lies in the strata {', '.join(sorted(kinds))}")
             by_stratum[kinds.pop()].append(number)
         pools = [np.array(pool) for _, pool in sorted(by_stratum.items())]
     generator = np.random.default_rng(seed)
+    flat = np.concatenate(members)
+    lengths = np.array([len(member) for member in members])
+    starts = np.cumsum(lengths) - lengths
     for _ in range(draws):
-        chosen = [pool[generator.integers(0, len(pool), len(pool))] for pool in pools]
-        yield np.concatenate([members[number] for part in chosen for number in part])
+        chosen = np.concatenate([pool[generator.integers(0, len(pool), len(pool))] for pool in pools])
+        # All members of each chosen group, one group after the other.
+        ends = np.cumsum(lengths[chosen])
+        shifts = np.repeat(starts[chosen] - ends + lengths[chosen], lengths[chosen])
+        yield flat[np.arange(ends[-1]) + shifts]
 
 
 def percentiles(values: Sequence[float]) -> tuple[float, float]:

@@ -51,7 +51,7 @@ class ClassCases:
     @property
     def is_positive(self) -> NDArray[np.bool_]:
         """(n,) truly of the positive class."""
-        return self.truth == self.positive
+        return np.asarray(self.truth == self.positive)
 
     @property
     def positive_scores(self) -> NDArray[np.float64]:

@@ -70,7 +70,7 @@ def sensitivity_at(curve: FrocCurve, rates: Sequence[float]) -> Floats:
 
     Beyond the last operating point nothing more is found, and the curve goes on flat.
     """
-    return np.interp(np.asarray(rates), curve.false_per_study, curve.sensitivity)
+    return np.asarray(np.interp(np.asarray(rates), curve.false_per_study, curve.sensitivity))
 
 
 def cpm(curve: FrocCurve) -> float:

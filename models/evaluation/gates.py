@@ -173,7 +173,7 @@ def judge_strata(demand: StrataGate, strata: Sequence[StratumFigure]) -> list[Ga
             f"{demand.metric}, {row.division} {row.part}, at least {floor:.3f} "
             f"({demand.below_max:g} below the whole)",
             row.value,
-            row.value >= floor,
+            row.value >= floor - 1e-9,  # a part that is below by exactly so much
         )
         for row in rows
         if row.division != "all" and row.n >= demand.n_min

@@ -38,7 +38,7 @@ class Said:
     @property
     def probability(self) -> NDArray[np.float32]:
         """Probability of lesion, to the nearest 255th."""
-        return self.levels.astype(np.float32) / STEPS
+        return np.divide(self.levels, STEPS, dtype=np.float32)
 
 
 def said_of(prediction: Prediction) -> Said:
@@ -97,7 +97,8 @@ class KeptPredictions:
 def read_said(path: Path) -> Said | None:
     """A kept prediction; None when there is none, or it was cut off in the middle of writing."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        # Opened here: numpy forgets to close what it cannot read.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             words: dict[str, Any] = json.loads(str(stored["words"]))
             return Said(
                 stored["levels"],

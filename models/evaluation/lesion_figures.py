@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
 from models.evaluation.average_precision import average_precision
-from models.evaluation.bootstrap import interval, widened
+from models.evaluation.bootstrap import DRAWS, SEED, drawn, percentiles, widened
 from models.evaluation.figures import FigureMaker, Indices, ReportFigure, known, mean_over, ratio_over
 from models.evaluation.froc import (
     CPM_RATES,
@@ -116,20 +115,17 @@ def froc_report(cases: Sequence[CaseMeasures]) -> FrocReport | None:
         return None
     curve = froc(candidates)
     groups = [case.result.group for case in cases]
-
     with_lesion = {case.result.group for case in cases if case.true_lesions}
-
-    def at(rate: float, indices: Indices) -> float:
+    draws = []
+    for indices in drawn(groups, None, seed=SEED, draws=DRAWS):
         times = np.bincount(indices, minlength=len(cases))
-        return float(sensitivity_at(froc(candidates, times), [rate])[0])
-
+        if (candidates.lesions * times).any():
+            draws.append(sensitivity_at(froc(candidates, times), CPM_RATES))
     points = tuple(
-        RatePoint(
-            rate,
-            float(sensitivity_at(curve, [rate])[0]),
-            widened(interval(partial(at, rate), groups), len(with_lesion)),
+        RatePoint(rate, float(value), widened(percentiles(values), len(with_lesion)))
+        for rate, value, values in zip(
+            CPM_RATES, sensitivity_at(curve, CPM_RATES), np.array(draws).T.tolist(), strict=True
         )
-        for rate in CPM_RATES
     )
     found = sum(lesion.is_found for case in cases for lesion in case.true_lesions)
     false = sum(case.false_lesions for case in cases)

@@ -118,7 +118,7 @@ def overlap_table(found: Labels, truth: Labels, found_count: int) -> NDArray[np.
 
 def truth_count(overlap: NDArray[np.int64]) -> int:
     """True lesions of an overlap table."""
-    return overlap.shape[1] - 1
+    return int(overlap.shape[1]) - 1
 
 
 def centres_of(labels: Labels, count: int) -> list[tuple[int, ...]]:

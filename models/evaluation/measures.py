@@ -88,8 +88,8 @@ def measure(case: Case, said: Said, steps: Sequence[PostprocessStep], scale: Sca
         candidates=candidates_of(said, lesions, steps),
         precise=precise_of(said, lesions, scale.precision_iou),
         slice_scores=tuple(float(score) for score in said.probability.max((1, 2))),
-        slice_is_drawn=tuple(bool(flag) for flag in found.any((1, 2))),
-        slice_has_lesion=tuple(bool(flag) for flag in truth.any((1, 2))),
+        slice_is_drawn=tuple(bool(flag) for flag in np.asarray(found.any((1, 2)))),
+        slice_has_lesion=tuple(bool(flag) for flag in np.asarray(truth.any((1, 2)))),
         shown_slice=shown_slice(found, truth),
     )
 

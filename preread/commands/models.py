@@ -1,18 +1,15 @@
 """`preread models`: the packages of this node: what they are, whether they may run, how well they do."""
 
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from config.settings import Settings
-from preread.commands.importing import finish, import_model
+from preread.commands.evaluation import compare, evaluate
 from preread.commands.options import (
     EXIT_FAILED,
     FIGURE_COLUMNS,
     Config,
-    DataFolder,
     Json,
     fail,
     figure_row,
@@ -20,18 +17,13 @@ from preread.commands.options import (
     print_table,
     settings_and_logs,
 )
+from preread.commands.package_names import PackageName, package_named
 from preread.commands.training import train
-
-if TYPE_CHECKING:
-    from models.package import Package, PackageListing
-
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Id of a package, or the folder of one.")]
-DEFAULT_DATA = Path("../shared/data")
 
 app = typer.Typer(no_args_is_help=True, help="Model packages.")
 app.command()(train)
-app.command("import")(import_model)
-app.command()(finish)
+app.command()(evaluate)
+app.command()(compare)
 
 
 @app.command("list")
@@ -64,9 +56,9 @@ def list_models(config: Config = None, as_json: Json = False) -> None:
 
 
 @app.command()
-def show(name: Name, config: Config = None, as_json: Json = False) -> None:
+def show(name: PackageName, config: Config = None, as_json: Json = False) -> None:
     """Show a package: purpose, figures with intervals, data and licence, limits."""
-    package = _package(name, config)
+    package = package_named(name, config)
     manifest = package.manifest
     if as_json:
         print_json({"digest": package.digest, "folder": package.folder, **manifest.model_dump(mode="json")})
@@ -97,7 +89,7 @@ def verify(
 
     settings = settings_and_logs(config)
     report: list[dict[str, Any]] = []
-    packages = [_package(name, config) for name in names or []]
+    packages = [package_named(name, config) for name in names or []]
     if not names:
         offer = offer_of(settings)
         packages = list(offer.runs)
@@ -123,59 +115,3 @@ def verify(
         raise fail("no package was found. The shipped ones lie in models/packages.")
     if not all(row["passed"] for row in report):
         raise typer.Exit(EXIT_FAILED)
-
-
-@app.command()
-def evaluate(
-    name: Name,
-    data: DataFolder = DEFAULT_DATA,
-    frozen: Annotated[bool, typer.Option("--frozen", help="Only the frozen subset that CI checks.")] = False,
-    config: Config = None,
-    as_json: Json = False,
-) -> None:
-    """Measure a package on the cases its training did not see: figures with 95 % intervals."""
-    from dataclasses import asdict
-
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from models.evaluation.evaluate import evaluate_package
-
-    package = _package(name, config)
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(f"evaluating {package.manifest.id}", total=None)
-        report = evaluate_package(
-            package,
-            data,
-            subset="frozen" if frozen else "scored",
-            progress=lambda done, of: bar.update(task, completed=done, total=of),
-        )
-    if as_json:
-        print_json(asdict(report))
-        return
-    print_table(
-        FIGURE_COLUMNS,
-        [figure_row(figure) for figure in report.figures],
-        empty="No figures.",
-    )
-
-
-def _listings(settings: Settings) -> "list[PackageListing]":
-    from models.package import installed_packages_folder, list_packages
-
-    return list_packages([installed_packages_folder(), *settings.packages.folders])
-
-
-def _package(name: str, config: Path | None) -> "Package":
-    from models.package import load_package
-
-    if Path(name).is_dir():
-        return load_package(Path(name))
-    listings = _listings(settings_and_logs(config))
-    for listing in listings:
-        if listing.package is not None and listing.package.manifest.id == name:
-            return listing.package
-        if listing.error is not None and listing.folder.name == name:
-            raise listing.error
-    known = ", ".join(listing.folder.name for listing in listings) or "none"
-    raise fail(f"no package is called {name}. Known: {known}.")

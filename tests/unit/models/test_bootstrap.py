@@ -38,6 +38,15 @@ def test_a_stratum_keeps_a_rare_kind_in_every_draw() -> None:
     assert all(calls)
 
 
+def test_a_draw_holds_whole_groups_of_any_size() -> None:
+    groups = ["a", "b", "a", "c", "b", "a"]
+    for indices in drawn(groups, None, seed=2, draws=40):
+        counts = np.bincount(indices, minlength=6)
+        assert counts[0] == counts[2] == counts[5]
+        assert counts[1] == counts[4]
+        assert counts[0] + counts[1] + counts[3] == 3
+
+
 def test_a_group_in_two_strata_is_refused() -> None:
     with pytest.raises(ValueError, match="group one lies in the strata a, b"):
         interval(lambda i: 0.0, ["one", "one"], strata=["a", "b"])

@@ -1,0 +1,201 @@
+"""`preread models evaluate` and `compare`: how good a package is, and whether another one is better."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from preread.commands.options import (
+    EXIT_FAILED,
+    FIGURE_COLUMNS,
+    Config,
+    DataFolder,
+    Json,
+    fail,
+    print_json,
+    print_table,
+    wrong_use,
+)
+from preread.commands.package_names import PackageName, package_named
+
+if TYPE_CHECKING:
+    from models.evaluation.document import Evaluation, JudgedCase
+    from models.evaluation.figures import ReportFigure
+    from models.evaluation.run import Progress, ReportSubset
+    from models.package import Package
+
+DEFAULT_DATA = Path("../shared/data")
+Frozen = Annotated[bool, typer.Option("--frozen", help="Only the frozen subset that CI checks.")]
+
+
+def evaluate(
+    name: PackageName,
+    data: DataFolder = DEFAULT_DATA,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for report.html, evaluation.json, sheets; holds pictures of patients."),
+    ] = None,
+    frozen: Frozen = False,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Measure a package on cases its training did not see; ends with 1 when it fails a gate.
+
+    The figures come with 95 % intervals. With `--frozen` they must repeat those that the package declares.
+    What was predicted stays in `--out`: a second report needs no second inference.
+    """
+    from models.evaluation.gates import frozen_differences, read_gates
+    from models.evaluation.report import write_report
+    from models.evaluation.run import declared_figures, evaluate_fully
+    from models.predictor import Predictor
+
+    package = _with_recipe(package_named(name, config))
+    subset: ReportSubset = "frozen" if frozen else "scored"
+    with _progress(f"evaluating {package.manifest.id}") as progress, _readable_data():
+        if out is None:
+            evaluation = evaluate_fully(package, _judged(package, data, None, subset, progress), subset)
+        else:
+            evaluation = write_report(Predictor(package), data, out, subset=subset, progress=progress)
+    gates = read_gates(package.manifest.id)
+    declared = [row for row in package.manifest.evaluation if row.subset == "frozen"]
+    differences: list[str] = []
+    if frozen and gates is not None:
+        found = declared_figures(evaluation.dataset, evaluation.cases, subset)
+        differences = frozen_differences(declared, found, gates.frozen_tolerance)
+    if as_json:
+        print_json({"passed": evaluation.passed, "frozen_differences": differences, **asdict(evaluation)})
+    else:
+        _show(evaluation, differences, out)
+    if evaluation.passed is False or differences:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def compare(
+    first: PackageName,
+    second: Annotated[str, typer.Argument(metavar="OTHER", help="Id or folder of the other package.")],
+    data: DataFolder = DEFAULT_DATA,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder that keeps the predictions, as of `evaluate`.")
+    ] = None,
+    frozen: Frozen = False,
+    margin: Annotated[
+        float | None,
+        typer.Option(min=0, help="End with 1 unless OTHER's Dice and AUC are at most this much worse."),
+    ] = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Compare two packages on the same cases by paired bootstrap: OTHER minus NAME, with 95 % intervals."""
+    from models.evaluation.compare import compare_cases
+    from models.evaluation.run import CASE_WORDS, classes_of
+    from models.training.recipes import RECIPES
+
+    packages = [_with_recipe(package_named(name, config)) for name in (first, second)]
+    kinds = {RECIPES[package.manifest.id].kind for package in packages}
+    if len(kinds) > 1:
+        raise wrong_use(f"{first} and {second} are judged on different data sets: nothing can be compared")
+    kind = kinds.pop()
+    subset: ReportSubset = "frozen" if frozen else "scored"
+    with _readable_data():
+        cases = []
+        for package in packages:
+            with _progress(f"predicting with {package.manifest.id} {package.manifest.version}") as progress:
+                cases.append(_judged(package, data, out, subset, progress))
+    measures = [[case.measures for case in judged] for judged in cases]
+    classes = [classes_of(kind, package, judged) for package, judged in zip(packages, cases, strict=True)]
+    rows = compare_cases(measures[0], measures[1], (classes[0], classes[1]), CASE_WORDS[kind])
+    if as_json:
+        print_json([{**asdict(row), "verdict": row.verdict} for row in rows])
+    else:
+        print_table(
+            ("figure", first, second, "difference", "95 % interval", "of", second),
+            [
+                (
+                    row.metric,
+                    f"{row.first:.3f}",
+                    f"{row.second:.3f}",
+                    f"{row.difference.value:+.3f}",
+                    f"{row.difference.ci95[0]:+.3f} to {row.difference.ci95[1]:+.3f}",
+                    f"{row.n} {row.of}",
+                    row.verdict,
+                )
+                for row in rows
+            ],
+            empty="No figure is defined for both.",
+        )
+    worse = [
+        row.metric
+        for row in rows
+        if margin is not None and row.metric in ("dice", "class_auc") and not row.is_not_worse(margin)
+    ]
+    if worse:
+        raise fail(f"{second} may be more than {margin:g} worse in {', '.join(worse)}.")
+
+
+def _show(evaluation: "Evaluation", differences: list[str], out: Path | None) -> None:
+    for sentence in evaluation.headline:
+        sys.stdout.write(f"{sentence}\n")
+    sys.stdout.write("\n")
+    print_table(FIGURE_COLUMNS, [_row(figure) for figure in evaluation.figures], empty="No figures.")
+    if evaluation.gates is not None:
+        sys.stdout.write("\n")
+    for gate in evaluation.gates or ():
+        value = "not known" if gate.value is None else f"{gate.value:.3f}"
+        sys.stdout.write(f"{'passed' if gate.passed else 'FAILED'}: {gate.demand}: {value}\n")
+    for difference in differences:
+        sys.stdout.write(f"FAILED: the frozen subset does not repeat what is declared: {difference}\n")
+    if out is not None:
+        sys.stdout.write(f"\nReport: {out / 'report.html'}\n")
+
+
+def _row(figure: "ReportFigure") -> tuple[str, str, str, str]:
+    interval = "–" if figure.ci95 is None else f"{figure.ci95[0]:.3f} to {figure.ci95[1]:.3f}"
+    value = f"{figure.value:.3f} {figure.unit}".rstrip()
+    return figure.metric, value, interval, f"{figure.n} {figure.of}"
+
+
+def _judged(
+    package: "Package", data: Path, out: Path | None, subset: "ReportSubset", progress: "Progress"
+) -> "tuple[JudgedCase, ...]":
+    from models.evaluation.kept_predictions import KeptPredictions
+    from models.evaluation.report import PREDICTIONS
+    from models.evaluation.run import judge_cases
+    from models.predictor import Predictor
+
+    kept = KeptPredictions(Predictor(package), None if out is None else out / PREDICTIONS)
+    return judge_cases(kept, data, subset, progress)
+
+
+def _with_recipe(package: "Package") -> "Package":
+    from models.training.recipes import RECIPES
+
+    if package.manifest.id not in RECIPES:
+        raise wrong_use(
+            f"nothing is known to judge {package.manifest.id} on. Known: {', '.join(sorted(RECIPES))}."
+        )
+    return package
+
+
+@contextmanager
+def _progress(words: str) -> "Iterator[Progress]":
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(words, total=None)
+        yield lambda done, of: bar.update(task, completed=done, total=of)
+
+
+@contextmanager
+def _readable_data() -> Iterator[None]:
+    from models.training.cases import CasesError
+    from models.training.split import SplitError
+
+    try:
+        yield
+    except (CasesError, SplitError) as error:
+        raise fail(str(error)) from error
