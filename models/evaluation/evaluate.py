@@ -73,15 +73,14 @@ class EvaluationReport:
     cases: tuple[CaseResult, ...]
 
 
-def evaluate_package(
-    package: Package,
+def judge_all(
+    predictor: Predictor,
     data_folder: Path,
+    items: Sequence[Listed],
     *,
-    subset: Literal["scored", "frozen"] = "scored",
-    predictor: Predictor | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> EvaluationReport:
-    """Evaluate a shipped package.
+) -> list[CaseResult]:
+    """Predict and compare each case of the split that is named.
 
     Parameters
     ----------
@@ -93,20 +92,6 @@ def evaluate_package(
     CasesError, SplitError
         The folder is not the one the frozen split was drawn for.
     """
-    kind = RECIPES[package.manifest.id].kind
-    items = subset_of(read_split(split_path(kind)), kind, subset)
-    results = judge_all(predictor or Predictor(package), data_folder, items, progress=progress)
-    return report_of(package, results, subset)
-
-
-def judge_all(
-    predictor: Predictor,
-    data_folder: Path,
-    items: Sequence[Listed],
-    *,
-    progress: Callable[[int, int], None] | None = None,
-) -> list[CaseResult]:
-    """Predict and compare each case of the split that is named. Raises as `evaluate_package` does."""
     kind = RECIPES[predictor.package.manifest.id].kind
     folder = data_folder / kind if (data_folder / kind).is_dir() else data_folder
     check_against_folder(read_split(split_path(kind)), list_cases(kind, folder))
