@@ -1,7 +1,7 @@
 """`preread models evaluate` and `compare`: how good a package is, and whether another one is better."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +23,7 @@ from preread.commands.options import (
 from preread.commands.package_names import PackageName, package_named
 
 if TYPE_CHECKING:
+    from models.evaluation.compare import PairedRow
     from models.evaluation.document import Evaluation, JudgedCase
     from models.evaluation.figures import ReportFigure
     from models.evaluation.run import Progress, ReportSubset
@@ -108,32 +109,18 @@ def compare(
     measures = [[case.measures for case in judged] for judged in cases]
     classes = [classes_of(kind, package, judged) for package, judged in zip(packages, cases, strict=True)]
     rows = compare_cases(measures[0], measures[1], (classes[0], classes[1]), CASE_WORDS[kind])
+    titles = [f"{package.manifest.id} {package.manifest.version}" for package in packages]
     if as_json:
         print_json([{**asdict(row), "verdict": row.verdict} for row in rows])
     else:
-        print_table(
-            ("figure", first, second, "difference", "95 % interval", "of", second),
-            [
-                (
-                    row.metric,
-                    f"{row.first:.3f}",
-                    f"{row.second:.3f}",
-                    f"{row.difference.value:+.3f}",
-                    f"{row.difference.ci95[0]:+.3f} to {row.difference.ci95[1]:+.3f}",
-                    f"{row.n} {row.of}",
-                    row.verdict,
-                )
-                for row in rows
-            ],
-            empty="No figure is defined for both.",
-        )
+        _show_comparison(rows, titles)
     worse = [
         row.metric
         for row in rows
         if margin is not None and row.metric in ("dice", "class_auc") and not row.is_not_worse(margin)
     ]
     if worse:
-        raise fail(f"{second} may be more than {margin:g} worse in {', '.join(worse)}.")
+        raise fail(f"{titles[1]} may be more than {margin:g} worse in {', '.join(worse)}.")
 
 
 def _show(evaluation: "Evaluation", differences: list[str], out: Path | None) -> None:
@@ -150,6 +137,25 @@ def _show(evaluation: "Evaluation", differences: list[str], out: Path | None) ->
         sys.stdout.write(f"FAILED: the frozen subset does not repeat what is declared: {difference}\n")
     if out is not None:
         sys.stdout.write(f"\nReport: {out / 'report.html'}\n")
+
+
+def _show_comparison(rows: "Sequence[PairedRow]", titles: Sequence[str]) -> None:
+    print_table(
+        ("figure", *titles, "difference", "95 % interval", "of", titles[1]),
+        [
+            (
+                row.metric,
+                f"{row.first:.3f}",
+                f"{row.second:.3f}",
+                f"{row.difference.value:+.3f}",
+                f"{row.difference.ci95[0]:+.3f} to {row.difference.ci95[1]:+.3f}",
+                f"{row.n} {row.of}",
+                row.verdict,
+            )
+            for row in rows
+        ],
+        empty="No figure is defined for both.",
+    )
 
 
 def _row(figure: "ReportFigure") -> tuple[str, str, str, str]:
