@@ -104,11 +104,11 @@ def overlap_table(found: Labels, truth: Labels, found_count: int) -> NDArray[np.
     Raises
     ------
     ValueError
-        The arrays have different shapes, or `found` holds more lesions than there are scores.
+        The arrays have different shapes, or `found` does not hold as many lesions as there are scores.
     """
     if found.shape != truth.shape:
         raise ValueError(f"lesions of {found.shape} and {truth.shape} cannot be compared")
-    if int(found.max(initial=0)) > found_count:
+    if int(found.max(initial=0)) != found_count:
         raise ValueError(f"{int(found.max())} lesions are drawn, {found_count} have a score")
     truths = int(truth.max(initial=0))
     pairs = found.astype(np.int64) * (truths + 1) + truth
@@ -125,8 +125,11 @@ def centres_of(labels: Labels, count: int) -> list[tuple[int, ...]]:
     """Voxel nearest to the centre of mass of lesion 1 .. count; it may lie outside a bent lesion."""
     if count == 0:
         return []
-    centres = ndimage.center_of_mass(np.ones(labels.shape), labels, range(1, count + 1))
-    return [tuple(int(np.floor(axis + 0.5)) for axis in centre) for centre in centres]
+    places = np.nonzero(labels)
+    numbers = labels[places].astype(np.int64)
+    voxels = np.bincount(numbers, minlength=count + 1)[1:]
+    sums = [np.bincount(numbers, weights=axis, minlength=count + 1)[1:] for axis in places]
+    return [tuple(int(part) for part in centre) for centre in np.floor(np.array(sums) / voxels + 0.5).T]
 
 
 def neutral_numbers(labels: Labels, ignored: NDArray[np.bool_], count: int) -> set[int]:
