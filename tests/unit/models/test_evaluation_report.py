@@ -11,7 +11,7 @@ from models.evaluation.compare import compare_cases
 from models.evaluation.document import JudgedCase, worst_first, write_json
 from models.evaluation.headline import of_ten, one_in
 from models.evaluation.kept_predictions import Said
-from models.evaluation.measures import measure
+from models.evaluation.measures import measure, shown_slice
 from models.evaluation.page import report_page
 from models.evaluation.run import classes_of, evaluate_fully
 from models.evaluation.scales import SCALES
@@ -86,6 +86,13 @@ def test_regions_that_the_shipped_setting_drops_are_candidates_of_the_curve(case
     assert alarm.false_lesions == 1
     assert sorted(one.score for one in alarm.candidates) == pytest.approx([150 / 255, 230 / 255])
     assert len(alarm.precise) == 1
+
+
+def test_the_slice_that_is_shown_is_where_the_outlines_differ_most() -> None:
+    truth = np.concatenate([box(0, 20, 0, 20), box(0, 9, 0, 9), box(0, 5, 0, 5)])
+    found = np.concatenate([box(0, 20, 0, 20), box(0, 9, 0, 6), box(0, 5, 0, 6)])
+    assert shown_slice(found, truth) == 1
+    assert shown_slice(truth, truth) == 0
 
 
 @pytest.fixture(scope="module")
