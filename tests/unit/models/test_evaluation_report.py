@@ -88,6 +88,12 @@ def test_regions_that_the_shipped_setting_drops_are_candidates_of_the_curve(case
     assert len(alarm.precise) == 1
 
 
+def test_a_small_outline_inside_a_lesion_finds_it_and_is_not_precise() -> None:
+    small = judged("small", box(5, 35, 5, 35), box(18, 22, 18, 22), "benign", "benign").measures
+    assert small.candidates[0].is_hit
+    assert not small.precise[0].is_hit
+
+
 def test_the_slice_that_is_shown_is_where_the_outlines_differ_most() -> None:
     truth = np.concatenate([box(0, 20, 0, 20), box(0, 9, 0, 9), box(0, 5, 0, 5)])
     found = np.concatenate([box(0, 20, 0, 20), box(0, 9, 0, 6), box(0, 5, 0, 6)])
