@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from preread.commands.evaluation import compare, evaluate
+from preread.commands.importing import finish, import_model
 from preread.commands.options import (
     EXIT_FAILED,
     FIGURE_COLUMNS,
@@ -22,6 +23,8 @@ from preread.commands.training import train
 
 app = typer.Typer(no_args_is_help=True, help="Model packages.")
 app.command()(train)
+app.command("import")(import_model)
+app.command()(finish)
 app.command()(evaluate)
 app.command()(compare)
 
