@@ -68,7 +68,7 @@ def report_page(
         truth_colour=TRUTH_COLOUR,
         published=PUBLISHED[evaluation.dataset],
         chosen_on=next(point.chosen_on for point in manifest.operating_points if point.default),
-        data_licence="; ".join(item.licence for item in manifest.training.data),
+        data_licence="; ".join(item.licence for item in manifest.training.data) if manifest.training else "",
     )
 
 
