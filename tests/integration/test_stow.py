@@ -213,7 +213,9 @@ def test_the_answer_is_xml_for_who_asks_for_it(node: StowNode) -> None:
 
 
 @pytest.mark.parametrize(
-    ("token", "status"), [(None, 401), ("wrong", 401), (FAR_TOKEN, 403), (MUTE_TOKEN, 403)]
+    ("token", "status"),
+    [(None, 401), ("wrong", 401), (FAR_TOKEN, 403), (MUTE_TOKEN, 403)],
+    ids=["no token", "wrong", "of another place", "of who may not send"],
 )
 def test_who_may_not_send_is_refused_visibly_and_nothing_is_kept(
     node: StowNode, token: str | None, status: int

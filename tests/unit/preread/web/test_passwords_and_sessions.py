@@ -65,6 +65,7 @@ def test_a_text_that_is_no_hash_fits_nothing(text: str) -> None:
         HASH.rsplit("$", 1)[0] + "$",
         HASH.replace("scrypt", "md5"),
     ],
+    ids=["far too many rounds", "no rounds", "no blocks", "too wide", "no hash", "another kind"],
 )
 def test_a_hash_that_asks_for_too_much_or_nothing_fits_nothing(hashed: str) -> None:
     assert not password_matches("correct horse", hashed)
