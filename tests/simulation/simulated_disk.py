@@ -175,6 +175,7 @@ class SimulatedBackground(BackgroundSync):
         self._files, self._disk = files, disk
         self._begun: list[tuple[_File, int, int]] = []
         self.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._is_closed = False
 
     def begin(self, fd: int) -> bool:
         """Begin; now and then the kernel takes none."""
@@ -199,7 +200,9 @@ class SimulatedBackground(BackgroundSync):
 
     def close(self) -> None:
         """What is under way is lost with the process, or ends unseen."""
-        os.close(self.bell)
+        if not self._is_closed:
+            os.close(self.bell)
+        self._is_closed = True
 
 
 class SimulatedFiles(SpoolFiles):
@@ -210,10 +213,13 @@ class SimulatedFiles(SpoolFiles):
         self._opened: dict[int, _File] = {}
         self._next_fd = 3
         self.is_over = False
+        self._background: SimulatedBackground | None = None
 
     def end(self) -> None:
         """The process ends."""
         self.is_over = True
+        if self._background is not None:
+            self._background.close()
 
     def _stops(self) -> bool:
         """Count a step that changes something; True: the process ends inside it."""
@@ -314,7 +320,8 @@ class SimulatedFiles(SpoolFiles):
         return self._opened[fd]
 
     def background(self) -> BackgroundSync | None:
-        return SimulatedBackground(self, self._disk)
+        self._background = SimulatedBackground(self, self._disk)
+        return self._background
 
     def start_writing_back(self, fd: int, offset: int, size: int) -> None:
         return  # a power cut may keep unsynced sectors anyway

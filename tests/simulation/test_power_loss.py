@@ -5,6 +5,7 @@ synced (`simulated_disk`). A failure prints the seed; `--seed` repeats it, `--lo
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from fronts import Front, IntakeAlone, WholeLoop
@@ -26,6 +27,10 @@ def seeds(config: pytest.Config, few: int, many: int) -> range:
     return range(many if config.getoption("--long") else few)
 
 
+def _descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize(
     ("front", "few", "many"),
@@ -35,10 +40,12 @@ def test_nothing_acknowledged_is_lost_and_nothing_else_is_seen(
     request: pytest.FixtureRequest, front: type[Front], few: int, many: int
 ) -> None:
     acknowledged = failures = 0
+    open_before = _descriptors()
     for seed in seeds(request.config, few, many):
         history = run_history(seed, front=front)
         acknowledged += len(history.acknowledged)
         failures += history.failures
+    assert _descriptors() < open_before + 50, "ended processes leave descriptors to the tests"
     if request.config.getoption("--seed") is None:
         assert acknowledged > 10 * few, "most histories must get something acknowledged"
         assert failures > few, "most histories must be cut short"
