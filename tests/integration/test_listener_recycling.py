@@ -56,7 +56,7 @@ def test_segments_of_forgotten_studies_are_written_again_and_others_stay(
     with node.start(), closing(node.open_database()) as db:
         before = segments_in_use(db, "instances")
         wait_until(lambda: "segments may be recycled" in node.log)
-        # Blank segments that were prepared ahead come first; how many there are depends on how long it rested.
+        # Blank segments that were prepared ahead come first; their number depends on how long it rested.
         new, recycled = [], set[int]()
         while not recycled and len(new) < STUDIES_MAX:
             new.append(send_study(node.port))
