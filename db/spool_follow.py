@@ -16,7 +16,6 @@ from db.spool_records import (
     CHECKSUM,
     INSTANCE,
     LINKED,
-    LOG,
     RECORD,
     RECORDS_AT,
     RUN,
@@ -24,6 +23,7 @@ from db.spool_records import (
     RecordHeader,
     Replayed,
     SegmentHeader,
+    logs_between,
     parse_record_header,
     parse_segment_header,
     read_run,
@@ -96,13 +96,7 @@ def _segments(
     if mark is not None and mark.epoch == until.epoch:  # nearly always; then no folder need be listed
         yield until.segment, until.epoch, mark.offset
         return
-    found = (header for header in segments_of(files, store_folder).values() if header and header.kind == LOG)
-    for header in sorted(found, key=lambda header: header.epoch):
-        if mark is not None and header.epoch < mark.epoch:
-            continue
-        if header.epoch > until.epoch:
-            return
-        start = mark.offset if mark is not None and header.epoch == mark.epoch else RECORDS_AT
+    for header, start in logs_between(segments_of(files, store_folder), mark, until):
         yield header.number, header.epoch, start
 
 

@@ -5,7 +5,7 @@ them, and a segment that was recycled since shows another epoch.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -287,6 +287,19 @@ def _streamed_checksum(
     return computed if stored == CHECKSUM.pack(computed) else None
 
 
+def logs_between(
+    found: Mapping[int, SegmentHeader | None], mark: Mark | None, until: Mark | None
+) -> Iterator[tuple[SegmentHeader, int]]:
+    """Log segments in epoch order with the offset to begin at, from the one of `mark` to that of `until`."""
+    logs = (header for header in found.values() if header and header.kind == LOG)
+    for header in sorted(logs, key=lambda header: header.epoch):
+        if mark is not None and header.epoch < mark.epoch:
+            continue
+        if until is not None and header.epoch > until.epoch:
+            return
+        yield header, mark.offset if mark is not None and header.epoch == mark.epoch else RECORDS_AT
+
+
 def replay(
     folder: Path,
     store: str,
@@ -303,14 +316,7 @@ def replay(
     """
     files = files or SpoolFiles()
     store_folder = folder / store
-    found = segments_of(files, store_folder)
-    logs = sorted((h for h in found.values() if h and h.kind == LOG), key=lambda header: header.epoch)
-    for header in logs:
-        if mark is not None and header.epoch < mark.epoch:
-            continue
-        if until is not None and header.epoch > until.epoch:
-            return
-        start = mark.offset if mark is not None and header.epoch == mark.epoch else RECORDS_AT
+    for header, start in logs_between(segments_of(files, store_folder), mark, until):
         try:
             fd = files.open(segment_path(store_folder, header.number))
         except FileNotFoundError:

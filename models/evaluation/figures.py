@@ -93,20 +93,17 @@ def known(figures: Sequence[ReportFigure | None]) -> tuple[ReportFigure, ...]:
 
 def mean_over(values: Sequence[float | None]) -> Callable[[Indices], float]:
     """Mean of what is known of the cases drawn."""
-    array = np.array([np.nan if value is None else value for value in values], float)
-
-    def figure(indices: Indices) -> float:
-        part = array[indices]
-        part = part[~np.isnan(part)]
-        if not len(part):
-            raise ValueError("no case has a value")
-        return float(part.mean())
-
-    return figure
+    return _over(values, np.mean)
 
 
 def median_over(values: Sequence[float | None]) -> Callable[[Indices], float]:
     """Median of what is known of the cases drawn."""
+    return _over(values, np.median)
+
+
+def _over(
+    values: Sequence[float | None], statistic: Callable[[NDArray[np.float64]], np.floating]
+) -> Callable[[Indices], float]:
     array = np.array([np.nan if value is None else value for value in values], float)
 
     def figure(indices: Indices) -> float:
@@ -114,7 +111,7 @@ def median_over(values: Sequence[float | None]) -> Callable[[Indices], float]:
         part = part[~np.isnan(part)]
         if not len(part):
             raise ValueError("no case has a value")
-        return float(np.median(part))
+        return float(statistic(part))
 
     return figure
 
