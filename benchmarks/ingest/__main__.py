@@ -58,7 +58,7 @@ class Column:
 
     def has(self, server: Server) -> bool:
         """Whether a receiver is measured in this column."""
-        if server.is_serial and self.associations > 1:
+        if self.associations > server.associations_max:
             return False
         if self.tls:
             return server.speaks_tls or (server.is_preread and server.is_durable)

@@ -8,7 +8,7 @@ CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 ROOT = "1.2.826.0.1.3680043.9.9998"  # of what is made here; no result of preread begins so
 CONTEXT_ID = 1
-DIGITS = 10
+DIGITS = 10  # behind a 1: a component of a UID must not begin with 0 (PS3.5 9.1)
 
 _PDU = struct.Struct(">BxL")
 _PDV = struct.Struct(">LBB")
@@ -34,7 +34,7 @@ MULTI_FRAME = Kind("300 MB", 512, 572)
 
 def sop_instance(run: int, number: int) -> str:
     """UID of instance `number` of a run; all have the same length."""
-    return f"{ROOT}.{run:0{DIGITS}d}.1{number:0{DIGITS}d}"
+    return f"{ROOT}.1{run:0{DIGITS}d}.1{number:0{DIGITS}d}"
 
 
 def dataset(kind: Kind, run: int, number: int) -> bytes:
@@ -48,8 +48,8 @@ def dataset(kind: Kind, run: int, number: int) -> bytes:
             _element(0x0010, 0x0010, b"PN", "BENCH^MARK"),
             _element(0x0010, 0x0020, b"LO", "BENCH"),
             _element(0x0018, 0x0050, b"DS", "5"),
-            _element(0x0020, 0x000D, b"UI", f"{ROOT}.{run:0{DIGITS}d}.2"),
-            _element(0x0020, 0x000E, b"UI", f"{ROOT}.{run:0{DIGITS}d}.3"),
+            _element(0x0020, 0x000D, b"UI", f"{ROOT}.1{run:0{DIGITS}d}.2"),
+            _element(0x0020, 0x000E, b"UI", f"{ROOT}.1{run:0{DIGITS}d}.3"),
             _element(0x0028, 0x0002, b"US", b"\1\0"),
             _element(0x0028, 0x0004, b"CS", "MONOCHROME2"),
             _element(0x0028, 0x0008, b"IS", str(kind.frames)),

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.ingest.certificates import RECEIVER, certificate, private_key, trusted
+from benchmarks.ingest.messages import CT_IMAGE_STORAGE, EXPLICIT_LITTLE_ENDIAN
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 START_SECONDS, SETTLE_SECONDS = 60.0, 60.0
@@ -45,7 +46,7 @@ class Server:
     is_durable: bool = False
     is_slow: bool = False  # it gets a twentieth of the instances, or a round would take many minutes
     is_dcmtk: bool = False
-    is_serial: bool = False  # it serves one association at a time
+    associations_max: int = 1000  # that it serves at a time
     speaks_tls: bool = False  # with certificates on both sides, and nothing else
 
     @property
@@ -173,17 +174,29 @@ def _preread(mode: str, *, tls: bool = False) -> Callable[[Path, int], Sequence[
     return command
 
 
-def _dcmtk(
-    *options: str, program: str = "storescp", tls: bool = False
-) -> Callable[[Path, int], Sequence[str]]:
+def _dcmtk(*options: str, tls: bool = False) -> Callable[[Path, int], Sequence[str]]:
     def command(folder: Path, port: int) -> Sequence[str]:
         (folder / "kept").mkdir()
         files = tls_folder(folder)
         own = [str(private_key(files, RECEIVER)), str(certificate(files, RECEIVER))]
         secured = ["+tls", *own, "+cf", str(trusted(files))] if tls else []
-        return [program, "-aet", AE, "-od", str(folder / "kept"), *secured, *options, str(port)]
+        return ["storescp", "-aet", AE, "-od", str(folder / "kept"), *secured, *options, str(port)]
 
     return command
+
+
+def _dcmrecv(folder: Path, port: int) -> Sequence[str]:
+    """Without a configuration dcmrecv takes part in C-ECHO alone."""
+    (folder / "kept").mkdir()
+    profile = folder / "dcmrecv.cfg"
+    profile.write_text(
+        f"[[TransferSyntaxes]]\n[Explicit]\nTransferSyntax1 = {EXPLICIT_LITTLE_ENDIAN}\n"
+        f"[[PresentationContexts]]\n[Images]\nPresentationContext1 = {CT_IMAGE_STORAGE}\\Explicit\n"
+        "[[Profiles]]\n[Bench]\nPresentationContexts = Images\n",
+        encoding="ascii",
+    )
+    options = ["-aet", AE, "-od", str(folder / "kept"), "-xf", str(profile), "Bench"]
+    return ["dcmrecv", *options, str(port)]
 
 
 def _orthanc(folder: Path, port: int) -> Sequence[str]:
@@ -209,9 +222,9 @@ def _pynetdicom(folder: Path, port: int) -> Sequence[str]:
 SERVERS = (
     Server("preread durable", _preread("durable"), {}, is_durable=True),
     Server("preread not synced", _preread("unsynced"), {}),
-    Server("storescp as installed", _dcmtk(), {}, is_slow=True, is_dcmtk=True, is_serial=True),
-    Server("storescp", _dcmtk(), NO_DELAY, is_dcmtk=True, is_serial=True),
-    Server("storescp +B", _dcmtk("+B"), NO_DELAY, is_dcmtk=True, is_serial=True),
+    Server("storescp as installed", _dcmtk(), {}, is_slow=True, is_dcmtk=True, associations_max=1),
+    Server("storescp", _dcmtk(), NO_DELAY, is_dcmtk=True, associations_max=1),
+    Server("storescp +B", _dcmtk("+B"), NO_DELAY, is_dcmtk=True, associations_max=1),
     Server("storescp +B --fork", _dcmtk("+B", "--fork"), NO_DELAY, is_dcmtk=True),
     Server(
         "storescp +B --fork 128 KiB",
@@ -219,14 +232,19 @@ SERVERS = (
         NO_DELAY,
         is_dcmtk=True,
     ),
-    Server("dcmrecv", _dcmtk(program="dcmrecv"), NO_DELAY, is_dcmtk=True, is_serial=True),
+    Server("dcmrecv", _dcmrecv, NO_DELAY, is_dcmtk=True, associations_max=1),
     Server("preread durable TLS", _preread("durable", tls=True), {}, is_durable=True, speaks_tls=True),
-    Server("storescp TLS", _dcmtk(tls=True), NO_DELAY, is_dcmtk=True, is_serial=True, speaks_tls=True),
+    Server("storescp TLS", _dcmtk(tls=True), NO_DELAY, is_dcmtk=True, associations_max=1, speaks_tls=True),
     Server(
-        "storescp +B TLS", _dcmtk("+B", tls=True), NO_DELAY, is_dcmtk=True, is_serial=True, speaks_tls=True
+        "storescp +B TLS",
+        _dcmtk("+B", tls=True),
+        NO_DELAY,
+        is_dcmtk=True,
+        associations_max=1,
+        speaks_tls=True,
     ),
     Server("Orthanc", _orthanc, NO_DELAY, is_durable=True),
-    Server("pynetdicom storescp", _pynetdicom, {}),
+    Server("pynetdicom storescp", _pynetdicom, {}, associations_max=10),
 )
 
 
