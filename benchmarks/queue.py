@@ -31,7 +31,7 @@ from db.results import commit_analysis
 from db.tables import JOB, STUDY
 from tests.postgres_server import PostgresServer, postgres_binaries
 
-JOBS_OF_A_MEASUREMENT = 1000
+JOBS_OF_A_MEASUREMENT = 1000  # and one of each worker before
 FILL_AT_ONCE = 50_000
 LEASE_SECONDS = 600.0
 START_SECONDS = 60.0
@@ -112,35 +112,39 @@ def _job(number: int) -> dict[str, Any]:
 def work(url: str, name: str, count: int, start: Barrier, answers: Any) -> None:
     """One worker process: claim and end `count` jobs; answers (began, ended, seconds of each claim)."""
     database = Database.open(url)
-    with database.read() as conn:
-        conn.execute(sa.select(sa.literal(1)))
+    claim_and_end(database, name)  # statements are compiled by a process's first job
     start.wait(START_SECONDS)
-    began, claims = time.monotonic(), []
-    for _ in range(count):
-        asked = time.monotonic()
-        claim = claim_next(database, worker=name, lease_seconds=LEASE_SECONDS)
-        claims.append(time.monotonic() - asked)
-        if claim is None:
-            raise RuntimeError("the queue is empty although it was filled")
-        ended = commit_analysis(
-            database,
-            claim,
-            outcome="analysed",
-            reason_code=None,
-            sentence=None,
-            findings={"lesions": [], "headline": "no findings"},
-            results=(),
-            deliveries=(),
-        )
-        if not ended:
-            raise RuntimeError(f"job {claim.job_id} was claimed by another worker too")
+    began = time.monotonic()
+    claims = [claim_and_end(database, name) for _ in range(count)]
     answers.put((began, time.monotonic(), claims))
     database.close()
 
 
+def claim_and_end(database: Database, worker: str) -> float:
+    """One job; returns the seconds of its claim."""
+    asked = time.monotonic()
+    claim = claim_next(database, worker=worker, lease_seconds=LEASE_SECONDS)
+    seconds = time.monotonic() - asked
+    if claim is None:
+        raise RuntimeError("the queue is empty although it was filled")
+    ended = commit_analysis(
+        database,
+        claim,
+        outcome="analysed",
+        reason_code=None,
+        sentence=None,
+        findings={"lesions": [], "headline": "no findings"},
+        results=(),
+        deliveries=(),
+    )
+    if not ended:
+        raise RuntimeError(f"job {claim.job_id} was claimed by another worker too")
+    return seconds
+
+
 def measure_preread(url: str, kind: Kind) -> Figure:
     """Fill up, then let the workers go at once."""
-    fill(url, kind.rows)
+    fill(url, kind.rows + kind.workers)
     context = multiprocessing.get_context("spawn")
     start, answers = context.Barrier(kind.workers), context.Queue()
     count = JOBS_OF_A_MEASUREMENT // kind.workers
