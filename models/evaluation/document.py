@@ -58,7 +58,7 @@ class Evaluation:
     """One package on one part of one split.
 
     case_word : what a case is called, in the plural
-    gates : None where nothing is demanded: no gates file, or another subset than theirs
+    gates : None where nothing is demanded: no gates file, or not the scored fold
     unknown : what the data cannot say
     """
 

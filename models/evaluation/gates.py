@@ -24,10 +24,13 @@ class GatesError(PrereadError):
 class Gate(Strict):
     """One demand on one figure.
 
+    metric, subset : of which figure, and over which cases. What is over all folds rests on networks that are
+    not shipped: it is held against what the package declares.
     statistic : point, the figure itself; bound, the end of its 95 % interval towards the limit's wrong side
     """
 
     metric: str
+    subset: Literal["scored", "out-of-fold"] = "scored"
     statistic: Literal["point", "bound"]
     at_least: float | None = None
     at_most: float | None = None
@@ -50,14 +53,12 @@ class StrataGate(Strict):
 class Gates(Strict):
     """The gates of one package.
 
-    subset : of the split, that the demands are made on
     frozen_tolerance : how exactly the frozen subset must repeat the declared figures
     reason : where the limits come from
     """
 
     format: Literal["preread-gates/1"]
     package: str
-    subset: Literal["scored"]
     frozen_tolerance: float = Field(gt=0)
     reason: str
     gates: tuple[Gate, ...] = Field(min_length=1)
@@ -132,11 +133,23 @@ def read_gates(package_id: str) -> Gates | None:
 
 
 def judge_gates(
-    gates: Gates, figures: Sequence[Measured], strata: Sequence[StratumFigure]
+    gates: Gates,
+    figures: Sequence[Measured],
+    strata: Sequence[StratumFigure],
+    over_folds: Sequence[Measured],
 ) -> tuple[GateOutcome, ...]:
-    """Every demand with its outcome, strata last."""
-    by_metric = {figure.metric: figure for figure in figures}
-    outcomes = [judge_gate(gate, by_metric.get(gate.metric)) for gate in gates.gates]
+    """Every demand with its outcome, strata last.
+
+    Parameters
+    ----------
+    figures, strata : measured on the scored fold
+    over_folds : what the package declares over all folds
+    """
+    by_metric = {
+        "scored": {figure.metric: figure for figure in figures},
+        "out-of-fold": {figure.metric: figure for figure in over_folds},
+    }
+    outcomes = [judge_gate(gate, by_metric[gate.subset].get(gate.metric)) for gate in gates.gates]
     for demand in gates.strata:
         outcomes += judge_strata(demand, strata)
     return tuple(outcomes)
@@ -147,7 +160,7 @@ def judge_gate(gate: Gate, figure: Measured | None) -> GateOutcome:
     is_floor = gate.at_least is not None
     limit = gate.at_least if gate.at_least is not None else gate.at_most
     assert limit is not None  # the gate's own validator
-    what = gate.metric
+    what = gate.metric if gate.subset == "scored" else f"{gate.metric} over all folds, as declared,"
     if gate.statistic == "bound":
         what = f"{'lower' if is_floor else 'upper'} end of the interval of {what}"
     demand = f"{what} {'at least' if is_floor else 'at most'} {limit:g}"

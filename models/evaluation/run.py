@@ -98,8 +98,8 @@ def evaluate_fully(package: Package, cases: Sequence[JudgedCase], subset: Report
     )
     strata = stratum_figures(cases)
     report = class_report(classes)
-    gates = read_gates(package.manifest.id)
-    demanded = gates is not None and gates.subset == subset
+    gates = read_gates(package.manifest.id) if subset == "scored" else None
+    over_folds = [row for row in package.manifest.evaluation if row.subset == "out-of-fold"]
     return Evaluation(
         package=PackageIdentity(
             package.manifest.id,
@@ -119,8 +119,8 @@ def evaluate_fully(package: Package, cases: Sequence[JudgedCase], subset: Report
         froc=froc_report(measures),
         classes=report,
         strata=strata,
-        gates=judge_gates(gates, figures, strata) if gates is not None and demanded else None,
-        gates_reason=gates.reason if gates is not None and demanded else "",
+        gates=None if gates is None else judge_gates(gates, figures, strata, over_folds),
+        gates_reason="" if gates is None else gates.reason,
         headline=headline(kind, figures, report, scale),
         unknown=(scale.caveat, UNKNOWN_STRATA[kind]),
         environment={

@@ -66,9 +66,28 @@ def test_a_large_part_far_below_the_whole_fails_and_a_small_one_is_not_asked() -
 def test_all_demands_are_judged() -> None:
     gates = read_gates("brain-flair-lesion")
     assert gates is not None
-    outcomes = judge_gates(gates, [], [part("cases", 0.8, 20, "all"), part("A", 0.5, 20)])
+    outcomes = judge_gates(gates, [], [part("cases", 0.8, 20, "all"), part("A", 0.5, 20)], [])
     assert len(outcomes) == len(gates.gates) + 1
     assert not any(outcome.passed for outcome in outcomes)
+
+
+def test_a_demand_over_all_folds_is_held_against_what_is_declared_over_all_folds() -> None:
+    gates = Gates(
+        format="preread-gates/1",
+        package="any",
+        frozen_tolerance=0.002,
+        reason="",
+        gates=(
+            Gate(metric="dice", statistic="point", at_least=0.7),
+            Gate(metric="dice", subset="out-of-fold", statistic="point", at_least=0.8),
+        ),
+        strata=(),
+    )
+    for scored, over_folds, passed in ((0.7, 0.8, [True, True]), (0.8, 0.7, [True, False])):
+        outcomes = judge_gates(gates, [Found("dice", scored)], [], [Found("dice", over_folds)])
+        assert [outcome.passed for outcome in outcomes] == passed
+        assert "over all folds" in outcomes[1].demand
+    assert [one.passed for one in judge_gates(gates, [Found("dice", 0.9)], [], [])] == [True, False]
 
 
 def test_a_difference_to_what_is_declared_is_named() -> None:
