@@ -17,6 +17,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from models.networks.features import featured, pooled
 from models.networks.registry import NnUNetPlainSpec, NnUNetResEncSpec
 
 _CONVOLUTIONS: dict[int, type[nn.Conv2d | nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
@@ -200,6 +201,15 @@ class NnUNet(nn.Module):
         self.encoder = Encoder(spec)
         self.decoder = Decoder(spec)
 
+    @property
+    def feature_layer(self) -> nn.Module:
+        """The encoder's last stage: (B, features[-1], sizes / divisors)."""
+        return self.encoder.stages[-1]
+
+    def features(self, x: Tensor) -> Tensor:
+        """(B, in_channels, ...) -> (B, features[-1]); the decoder does not run."""
+        return pooled(self.encoder(x)[-1])
+
     def forward(self, x: Tensor) -> Tensor:
         """Logits of one batch."""
         logits: Tensor = self.decoder(self.encoder(x))
@@ -212,6 +222,15 @@ class Members(nn.Module):
     def __init__(self, members: Sequence[nn.Module]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
+
+    @property
+    def feature_layer(self) -> nn.Module:
+        """That of the first member: one map is looked at, not the mean of maps that mean different things."""
+        return featured(self.members[0]).feature_layer
+
+    def features(self, x: Tensor) -> Tensor:
+        """(B, in_channels, ...) -> (B, c) of the first member."""
+        return featured(self.members[0]).features(x)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, ...) -> (B, heads, ...)."""

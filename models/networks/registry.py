@@ -2,7 +2,8 @@
 
 A package chooses from this list; nothing is imported by name, so a package is data and never code.
 `models.networks.building` turns an entry into a network. Some give a lesion map on a canvas (`lesion`), the
-others give logits of several heads on a grid, window by window (see `models.manifest.Tiling`).
+others give logits of several heads on a grid, window by window (see `models.manifest.Tiling`). Our own
+networks have their entries in `models.networks.own_specs`; the whole list stands at the end of this page.
 """
 
 from __future__ import annotations
@@ -12,39 +13,31 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from models.networks.own_specs import OwnSpec, UNetSpec
+from models.networks.spec_parts import (
+    PARAMETERS_MAX,
+    STAGES_MAX,
+    Blocks,
+    Features,
+    GridSpec,
+    InChannels,
+    Kernel,
+    Stride,
+)
 from models.steps import Strict
 
 ChannelCount = Annotated[int, Field(ge=4, le=512)]
-Features = Annotated[int, Field(ge=1, le=2048)]
-Kernel = Annotated[tuple[Annotated[int, Field(ge=1, le=9)], ...], Field(min_length=2, max_length=3)]
-Stride = Annotated[tuple[Annotated[int, Field(ge=1, le=8)], ...], Field(min_length=2, max_length=3)]
 OddSize = Literal[1, 3, 5, 7]
 PortName = Annotated[str, Field(min_length=1, max_length=200)]
-Blocks = Annotated[int, Field(ge=1, le=16)]
-STAGES_MAX = 10
-ENCODER_WEIGHTS_MAX = 1_000_000_000  # more than nnU-Net's largest; a hostile entry must not fill the memory
 
 
 class EffNetLite0UNetSpec(Strict):
     """`effnet_lite0_unet@1`: see models.networks.unet."""
 
     registry: Literal["effnet_lite0_unet@1"]
-    in_channels: int = Field(ge=1, le=16)
+    in_channels: InChannels
     classes: int = Field(ge=0, le=16)
     decoder_channels: tuple[ChannelCount, ChannelCount, ChannelCount, ChannelCount]
-
-
-class GridSpec(Strict):
-    """What all networks on a grid have."""
-
-    dimensions: Literal[2, 3]
-    in_channels: int = Field(ge=1, le=16)
-    heads: int = Field(ge=1, le=256)  # maps that come out
-
-    @property
-    def classes(self) -> int:
-        """Classes of the whole image: none."""
-        return 0
 
 
 class _NnUNetSpec(GridSpec):
@@ -80,8 +73,8 @@ class _NnUNetSpec(GridSpec):
             blocks * 2 * features**2 * prod(kernel)
             for blocks, features, kernel in zip(self.encoder_blocks, self.features, self.kernels, strict=True)
         )
-        if largest > ENCODER_WEIGHTS_MAX:
-            raise ValueError(f"an encoder of {largest} weights; at most {ENCODER_WEIGHTS_MAX} are built")
+        if largest > PARAMETERS_MAX:
+            raise ValueError(f"an encoder of {largest} weights; at most {PARAMETERS_MAX} are built")
         return self
 
     @property
@@ -206,5 +199,8 @@ class MonaiDynUNetSpec(GridSpec):
 
 
 MonaiNetworkSpec = MonaiUNetSpec | MonaiBasicUNetSpec | MonaiSegResNetSpec | MonaiDynUNetSpec
-GridNetworkSpec = NnUNetPlainSpec | NnUNetResEncSpec | OnnxSpec | MonaiNetworkSpec
+GridNetworkSpec = UNetSpec | NnUNetPlainSpec | NnUNetResEncSpec | OnnxSpec | MonaiNetworkSpec
+# What a package may name: what models.predictor runs.
 NetworkSpec = Annotated[EffNetLite0UNetSpec | GridNetworkSpec, Field(discriminator="registry")]
+# What may be built and trained: every entry.
+RegistrySpec = Annotated[EffNetLite0UNetSpec | GridNetworkSpec | OwnSpec, Field(discriminator="registry")]

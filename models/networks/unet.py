@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.networks.encoder import HEAD_CHANNELS, SCALE_CHANNELS, EffNetLite0
+from models.networks.features import pooled
 
 
 class Maps(NamedTuple):
@@ -77,8 +78,17 @@ class EffNetLite0UNet(nn.Module):
         )
         self.dropout = nn.Dropout(dropout)
         # Whole image, lesion and its surroundings, and two numbers that say whether there is a lesion at all.
-        pooled = HEAD_CHANNELS + 2 * decoder_channels[1] + SCALE_CHANNELS[3] + 2
-        self.classifier = nn.Linear(pooled, classes) if classes else None
+        joined = HEAD_CHANNELS + 2 * decoder_channels[1] + SCALE_CHANNELS[3] + 2
+        self.classifier = nn.Linear(joined, classes) if classes else None
+
+    @property
+    def feature_layer(self) -> nn.Module:
+        """The encoder's last block: (B, 320, H/32, W/32)."""
+        return self.encoder.blocks[-1]
+
+    def features(self, x: Tensor) -> Tensor:
+        """(B, in_channels, H, W) -> (B, 320); the decoder does not run."""
+        return pooled(self.encoder(x)[-1])
 
     def forward(self, x: Tensor) -> Maps:
         """Logits of one batch."""
@@ -93,7 +103,7 @@ class EffNetLite0UNet(nn.Module):
             return Maps(lesion, side, None)
         # The map says where to look; the class must not bend it, hence detach.
         where = torch.sigmoid(lesion.detach())
-        pooled = [
+        joined = [
             self.encoder.head(scales[-1]).mean((2, 3)),
             masked_mean(stages[1], where),
             stages[1].mean((2, 3)),
@@ -101,7 +111,7 @@ class EffNetLite0UNet(nn.Module):
             where.amax((2, 3)),
             where.mean((2, 3)).sqrt(),
         ]
-        return Maps(lesion, side, self.classifier(self.dropout(torch.cat(pooled, 1))))
+        return Maps(lesion, side, self.classifier(self.dropout(torch.cat(joined, 1))))
 
 
 def masked_mean(features: Tensor, weight: Tensor) -> Tensor:
