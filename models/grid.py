@@ -1,16 +1,17 @@
-"""PURE: a volume to the grid of a network by the declared steps, and its logits back to the source grid.
+"""PURE: a volume to the grid of a network by the declared steps.
 
-The resampling is the one nnU-Net is trained with: cubic for images, linear for logits, and with `apart_above`
-an axis of much coarser spacing by its nearest slice. Grid points are cell centres; the corners of first and
-last cells stay where they are.
+What was done is kept in order, for `models.inference.way_back`. The resampling is the one nnU-Net is trained
+with: cubic for images, linear for logits, and with `apart_above` an axis of much coarser spacing by its
+nearest slice. Grid points are cell centres; the corners of first and last cells stay where they are.
 
 Source: nnU-Net v2, default_resampling and default_preprocessor.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any, Literal
 
 import numpy as np
@@ -24,7 +25,6 @@ from models.grid_steps import (
     MapRange,
     OrientGrid,
     ResampleGrid,
-    Tiling,
     TransposeGrid,
     ZScore,
 )
@@ -37,6 +37,9 @@ Order = Literal[0, 1, 3]
 Spacing = tuple[float | None, float | None, float | None]
 # Side of the patient -> (axis of LPS coordinates, direction along it).
 _SIDES = {"L": (0, 1), "R": (0, -1), "P": (1, 1), "A": (1, -1), "H": (2, 1), "F": (2, -1)}
+
+# The grid, one more of it while intensities are scaled or axes turned, and the masks of a z-score.
+_BYTES_PER_VOXEL = 12
 
 
 @dataclass(frozen=True)
@@ -78,36 +81,30 @@ class Gridded:
     image: FloatArray  # (a, b, c)
     done: tuple[Turned | Cropped | Resampled, ...] = field(default=())
 
-    def lesion_on_source(self, logits: FloatArray, tiling: Tiling) -> FloatArray:
-        """Probability of lesion on the source grid (slices, rows, columns); 0 where the grid had been cut.
-
-        Parameters
-        ----------
-        logits : (heads, a, b, c)
-        """
-        travelling = logits
-        probability: FloatArray | None = None
-        for one in reversed(self.done):
-            # Logits travel, as they do in training; outside of a box there are none, but there is no lesion.
-            if isinstance(one, Cropped) and probability is None:
-                probability = lesion_probability(travelling, tiling)
-            if probability is None:
-                travelling = np.stack([_undone(head, one) for head in travelling])
-            else:
-                probability = _undone(probability, one)
-        if probability is None:
-            probability = lesion_probability(travelling, tiling)
-        return np.ascontiguousarray(probability, dtype=np.float32)
+    @property
+    def shape(self) -> Shape:
+        """Of the grid."""
+        return _shape(self.image)
 
 
-def to_grid(volume: Volume, steps: Sequence[GridStep]) -> Gridded:
+def to_grid(
+    volume: Volume,
+    steps: Sequence[GridStep],
+    *,
+    before_allocating: Callable[[int], None] = lambda _: None,
+) -> Gridded:
     """Run the steps on a volume.
+
+    Parameters
+    ----------
+    before_allocating : told the bytes that a step is about to take; may raise
 
     Raises
     ------
     PreprocessError
         A spacing or an orientation is needed and unknown, or every voxel is 0.
     """
+    before_allocating(_BYTES_PER_VOXEL * volume.array.size)
     array: NDArray[Any] = volume.array.astype(np.float32)
     pixel = volume.pixel_spacing_mm or (None, None)
     spacing: Spacing = (volume.slice_spacing_mm, pixel[0], pixel[1])
@@ -127,7 +124,7 @@ def to_grid(volume: Volume, steps: Sequence[GridStep]) -> Gridded:
                 done.append(Cropped(box, _shape(array)))
                 array = array[box]
             case ResampleGrid():
-                array, change = _resample_step(array, spacing, step)
+                array, change = _resample_step(array, spacing, step, before_allocating)
                 spacing = _spacing_after(spacing, step)
                 done.append(change)
             case ClipStandardise() | ZScore() | MapRange():
@@ -169,25 +166,42 @@ def nonzero_box(array: NDArray[Any]) -> tuple[slice, slice, slice]:
 
 
 def scaled(array: FloatArray, step: ClipStandardise | ZScore | MapRange) -> FloatArray:
-    """Intensities as the step says; float32."""
+    """Intensities as the step says; float32.
+
+    Plane by plane: float64 of the whole volume would be twice the volume, several times over.
+    """
+    if isinstance(step, ZScore):
+        return _standardised(array, step)
+    result = np.empty(array.shape, np.float32)
     if isinstance(step, ClipStandardise):
-        result = (np.clip(array, step.low, step.high) - step.mean) / step.deviation
-    elif isinstance(step, ZScore):
-        mask = np.ones(array.shape, bool) if step.mask == "all" else array != 0
-        if step.mask == "nonzero_filled":
-            mask = ndimage.binary_fill_holes(mask)
-        if not mask.any():
-            raise PreprocessError("zscore: every voxel is 0")
-        kept = array[mask].astype(np.float64)
-        result = np.where(mask, (array - kept.mean()) / max(float(kept.std()), 1e-8), 0)
-    else:
-        low = float(array.min()) if step.low is None else step.low
-        high = float(array.max()) if step.high is None else step.high
-        unit = (array - low) / max(high - low, 1e-8)
+        for plane, given in zip(result, array, strict=True):
+            plane[:] = (np.clip(given, step.low, step.high) - step.mean) / step.deviation
+        return result
+    low = float(array.min()) if step.low is None else step.low
+    high = float(array.max()) if step.high is None else step.high
+    for plane, given in zip(result, array, strict=True):
+        unit = (given - low) / max(high - low, 1e-8)
         if step.clip:
             unit = np.clip(unit, 0, 1)
-        result = unit * (step.to_high - step.to_low) + step.to_low
-    return np.asarray(result, dtype=np.float32)
+        plane[:] = unit * (step.to_high - step.to_low) + step.to_low
+    return result
+
+
+def _standardised(array: FloatArray, step: ZScore) -> FloatArray:
+    mask = np.ones(array.shape, bool) if step.mask == "all" else array != 0
+    if step.mask == "nonzero_filled":
+        mask = ndimage.binary_fill_holes(mask)
+    count = int(mask.sum())
+    if count == 0:
+        raise PreprocessError("zscore: every voxel is 0")
+    planes = [(given, inside) for given, inside in zip(array, mask, strict=True) if inside.any()]
+    mean = sum(float(given[inside].sum(dtype=np.float64)) for given, inside in planes) / count
+    squares = sum(float(((given[inside].astype(np.float64) - mean) ** 2).sum()) for given, inside in planes)
+    deviation = max(float(np.sqrt(squares / count)), 1e-8)
+    result = np.zeros(array.shape, np.float32)
+    for plane, given, inside in zip(result, array, mask, strict=True):
+        plane[inside] = (given[inside].astype(np.float64) - mean) / deviation
+    return result
 
 
 def resampled(array: FloatArray, shape: Shape, order: Order, apart: int | None) -> FloatArray:
@@ -201,23 +215,20 @@ def resampled(array: FloatArray, shape: Shape, order: Order, apart: int | None) 
         return _zoomed(array, shape, order)
     plane_shape = tuple(size for axis, size in enumerate(shape) if axis != apart)
     planes = np.moveaxis(array, apart, 0)
-    nearest = _nearest(planes.shape[0], shape[apart])
+    nearest = nearest_places(planes.shape[0], shape[apart])
     needed = {int(index): _zoomed(planes[index], plane_shape, order) for index in np.unique(nearest)}
     return np.moveaxis(np.stack([needed[int(index)] for index in nearest]), 0, apart)
 
 
-def lesion_probability(logits: FloatArray, tiling: Tiling) -> FloatArray:
-    """(heads, ...) logits to the probability (...) that any of the lesion heads is there."""
-    chosen = logits[list(tiling.lesion_heads)]
-    if tiling.activation == "sigmoid":
-        return np.asarray(1 / (1 + np.exp(-np.clip(chosen.max(0), -60, 60))), dtype=np.float32)
-    if tiling.activation == "none":
-        return np.asarray(np.clip(chosen.sum(0), 0, 1), dtype=np.float32)
-    shifted = np.exp(logits - logits.max(0, keepdims=True))
-    return np.asarray(shifted[list(tiling.lesion_heads)].sum(0) / shifted.sum(0), dtype=np.float32)
+def nearest_places(old: int, new: int) -> NDArray[np.int64]:
+    """(new,) for each new cell the nearest of `old` ones over the same extent."""
+    places = (np.arange(new) + 0.5) * old / new - 0.5
+    return np.asarray(np.clip(np.floor(places + 0.5), 0, old - 1), dtype=np.int64)
 
 
-def _resample_step(array: FloatArray, spacing: Spacing, step: ResampleGrid) -> tuple[FloatArray, Resampled]:
+def _resample_step(
+    array: FloatArray, spacing: Spacing, step: ResampleGrid, before_allocating: Callable[[int], None]
+) -> tuple[FloatArray, Resampled]:
     shape = []
     for size, old, new in zip(array.shape, spacing, step.spacing_mm, strict=True):
         if new is not None and old is None:
@@ -225,6 +236,8 @@ def _resample_step(array: FloatArray, spacing: Spacing, step: ResampleGrid) -> t
         # In nnU-Net's order of operations: halves round otherwise in another.
         shape.append(size if new is None or old is None else max(1, round(old / new * size)))
     target = (shape[0], shape[1], shape[2])
+    # scipy filters a cubic spline in float64; the result is there twice while turned into one block.
+    before_allocating((8 * array.size if step.order == 3 else 0) + 8 * prod(target))
     after = _spacing_after(spacing, step)
     apart = _apart_axis(spacing, step.apart_above)
     if apart is None:
@@ -252,22 +265,7 @@ def _zoomed(array: FloatArray, shape: tuple[int, ...], order: Order) -> FloatArr
     factors = [new / old for new, old in zip(shape, array.shape, strict=True)]
     result = ndimage.zoom(array, factors, order=order, mode="nearest", grid_mode=True)
     # Cubic interpolation overshoots at edges; the maker's does not leave the range either.
-    return np.asarray(np.clip(result, array.min(), array.max()), dtype=np.float32)
-
-
-def _nearest(old: int, new: int) -> NDArray[np.int64]:
-    places = (np.arange(new) + 0.5) * old / new - 0.5
-    return np.asarray(np.clip(np.floor(places + 0.5), 0, old - 1), dtype=np.int64)
-
-
-def _undone(array: FloatArray, one: Turned | Cropped | Resampled) -> FloatArray:
-    if isinstance(one, Turned):
-        return one.undo(array)
-    if isinstance(one, Resampled):
-        return resampled(array, one.shape, 1, one.apart)
-    whole = np.zeros(one.shape, np.float32)
-    whole[one.box] = array
-    return whole
+    return np.asarray(np.clip(result, array.min(), array.max(), out=result), dtype=np.float32)
 
 
 def _reordered(spacing: Spacing, axes: tuple[int, int, int]) -> Spacing:

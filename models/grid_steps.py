@@ -122,11 +122,23 @@ GridStep = Annotated[
 ]
 
 
+class SkipBackground(Strict):
+    """Windows with no voxel above this value, `margin` voxels around them included, are not run.
+
+    On the grid, so after every step. They count as sure background, and windows are spread over the box of
+    what is above the value. For a network whose findings lie in tissue, never in air.
+    """
+
+    above: float
+    margin: int = Field(default=8, ge=0, le=64)
+
+
 class Tiling(Strict):
     """How a network of heads is moved over the grid, and which heads are the finding.
 
     Windows overlap; where they do, the heads are averaged, weighted towards the middle of a window (two
-    Gaussians, see models.tiles.blend_weight) or evenly. A window of two sizes reads slice by slice.
+    Gaussians, see models.inference.windows.blend_lines) or evenly. A window of two sizes reads slice by
+    slice.
     """
 
     window: tuple[WindowSize, ...] = Field(min_length=2, max_length=3)
@@ -135,6 +147,7 @@ class Tiling(Strict):
     mirror: tuple[Axis, ...] = ()  # of the window: the mean over every mirror image is taken
     activation: Literal["softmax", "sigmoid", "none"]  # none: the heads are probabilities already
     lesion_heads: tuple[Annotated[int, Field(ge=0, le=255)], ...] = Field(min_length=1)
+    skip_background: SkipBackground | None = None
 
     @model_validator(mode="after")
     def _axes_exist(self) -> Tiling:

@@ -167,6 +167,7 @@ class Runtime(Strict):
     torch: Text
     devices: tuple[Literal["cpu", "cuda"], ...]
     memory: Memory
+    bfloat16: tuple[Literal["cpu", "cuda"], ...] = ()  # where it may be used: if faster, and golden passes
     parameters: int = Field(ge=1)
 
 

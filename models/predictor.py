@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from models.grid_prediction import lesion_on_grid
+from models.inference.batches import Batches, fitting_batch
+from models.inference.layout import LaidOut, Layout
+from models.inference.structures import lesion_on_grid
 from models.memory import TooLarge, free_bytes
-from models.networks.building import build_grid_network, build_network, in_channels_last
+from models.networks.building import build_grid_network, build_network
 from models.networks.onnx_network import OnnxNetwork
 from models.networks.registry import EffNetLite0UNetSpec, OnnxSpec
 from models.package import REINSTALL, Package, PackageError
@@ -91,6 +93,24 @@ class Predictor:
         self.package = package
         self.device = torch.device(name)
         self.network = load_network(package).to(self.device)
+        # 2D convolutions are faster so nearly everywhere; models.inference.tuning measures it.
+        self.use(Layout(channels_last=any(one.dim() == 4 for one in self.network.parameters())))
+
+    def use(self, layout: Layout) -> None:
+        """Compute in this layout from now on."""
+        self._laid_out = LaidOut(self.network, layout)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes the network takes: of its weights, or of its file where another library holds them."""
+        tensors = (*self.network.parameters(), *self.network.buffers())
+        held = sum(one.numel() * one.element_size() for one in tensors)
+        return max(held, self.package.manifest.file("weights").bytes)
+
+    @property
+    def layout(self) -> Layout:
+        """What it computes in."""
+        return self._laid_out.layout
 
     def predict(self, volume: Volume) -> Prediction:
         """Read one volume. The same volume gives the same answer on the same CPU.
@@ -147,35 +167,39 @@ class Predictor:
         """Lesion probability on the source grid, and class probabilities where the network has classes."""
         manifest = self.package.manifest
         if manifest.grid is not None:
-            return lesion_on_grid(volume, manifest, self.network, self.device), None
+            return lesion_on_grid(volume, manifest, self._laid_out, self.device), None
         prepared = prepare(volume, manifest.preprocess)
         stacked = network_input(prepared.image, manifest.preprocess)
-        self._check_canvas_memory(stacked)
-        maps, class_probabilities = self._run(stacked)
+        maps, class_probabilities = self._run(stacked, self._canvas_batch(stacked))
         # Resampling leaves rounding beyond 0 and 1.
         return np.clip(prepared.to_source(maps), 0, 1), class_probabilities
 
-    def _run(self, stacked: FloatArray) -> tuple[FloatArray, NDArray[np.float64] | None]:
+    def _run(self, stacked: FloatArray, batch: int) -> tuple[FloatArray, NDArray[np.float64] | None]:
         """Lesion probabilities (n, H, W), and class probabilities averaged over the slices."""
-        inference = self.package.manifest.inference
         maps = np.empty((len(stacked), *stacked.shape[2:]), np.float32)
         classes: list[NDArray[np.float64]] = []
-        with torch.inference_mode():
-            for first in range(0, len(stacked), inference.batch):
-                batch = torch.from_numpy(stacked[first : first + inference.batch]).to(self.device)
-                lesion, scores = self._forward(batch)
-                if inference.flip:
-                    mirrored, mirrored_scores = self._forward(batch.flip(3))
-                    lesion = (lesion + mirrored.flip(3)) / 2
-                    if scores is not None and mirrored_scores is not None:
-                        scores = (scores + mirrored_scores) / 2
-                maps[first : first + len(batch)] = lesion[:, 0].cpu().numpy()
-                if scores is not None:
-                    classes.append(scores.double().cpu().numpy())
+
+        def compute(part: slice) -> tuple[Tensor, Tensor | None]:
+            with torch.inference_mode():
+                return self._with_mirror(torch.from_numpy(stacked[part]).to(self.device))
+
+        for part, (lesion, scores) in Batches(batch, self.device).run(len(stacked), compute):
+            maps[part] = lesion[:, 0].cpu().numpy()
+            if scores is not None:
+                classes.append(scores.double().cpu().numpy())
         return maps, np.concatenate(classes).mean(0) if classes else None
 
+    def _with_mirror(self, batch: Tensor) -> tuple[Tensor, Tensor | None]:
+        lesion, scores = self._forward(batch)
+        if self.package.manifest.inference.flip:
+            mirrored, mirrored_scores = self._forward(batch.flip(3))
+            lesion = (lesion + mirrored.flip(3)) / 2
+            if scores is not None and mirrored_scores is not None:
+                scores = (scores + mirrored_scores) / 2
+        return lesion, scores
+
     def _forward(self, batch: Tensor) -> tuple[Tensor, Tensor | None]:
-        maps = self.network(batch.contiguous(memory_format=torch.channels_last))
+        maps = self._laid_out(batch)
         scores = None if maps.classes is None else torch.softmax(maps.classes.float(), 1)
         return torch.sigmoid(maps.lesion.float()), scores
 
@@ -191,13 +215,11 @@ class Predictor:
         if need > have:
             raise TooLarge(need, have)
 
-    def _check_canvas_memory(self, stacked: FloatArray) -> None:
-        memory = self.package.manifest.runtime.memory
-        batch = min(len(stacked), self.package.manifest.inference.batch)
-        need = memory.per_canvas_pixel * batch * stacked.shape[2] * stacked.shape[3]
-        have = free_bytes(self.device)
-        if need > have:
-            raise TooLarge(need, have)
+    def _canvas_batch(self, stacked: FloatArray) -> int:
+        """Slices at a time: as many as the package says, fewer where they would not fit."""
+        manifest = self.package.manifest
+        need = manifest.runtime.memory.per_canvas_pixel * stacked.shape[2] * stacked.shape[3]
+        return fitting_batch(min(len(stacked), manifest.inference.batch), need, free_bytes(self.device))
 
 
 def load_network(package: Package) -> nn.Module:
@@ -213,7 +235,6 @@ def load_network(package: Package) -> nn.Module:
         return OnnxNetwork(package.path("weights"), spec).eval()
     network = build_network(spec) if isinstance(spec, EffNetLite0UNetSpec) else build_grid_network(spec)
     network.load_state_dict(read_weights(package, network))
-    in_channels_last(network)
     return network.eval()
 
 

@@ -11,7 +11,6 @@ import logging
 import os
 import resource
 import signal
-from collections import OrderedDict
 from collections.abc import Sequence
 from importlib.metadata import version
 from multiprocessing.connection import Connection
@@ -22,6 +21,9 @@ from config import logs
 from config.errors import PrereadError
 from config.settings import Settings
 from db.instances import ByteStore
+from models.inference.loaded import Loaded
+from models.inference.threads import set_threads
+from models.inference.tuning import tune
 from models.package import Package
 from models.predictor import Prediction, Predictor
 from pipeline.assignment import (
@@ -41,7 +43,7 @@ from pipeline.read_study import analyse_study, plan_early, plan_study
 from pipeline.reading.source_series import SourceSeries
 from pipeline.write_results import report_refused_analysis, report_refused_plan, write_results
 
-PREDICTORS_MAX: Final = 4
+NETWORKS_SHARE: Final = 4  # loaded networks may take this part of the memory limit
 VOLUME_SHARE: Final = 8  # a volume may take this part of the memory limit; prediction needs several copies
 _PR_SET_PDEATHSIG: Final = 1  # prctl(2)
 _MEMORY_WORDS: Final = ("can't allocate memory", "out of memory", "Unable to allocate", "bad_alloc")
@@ -59,6 +61,7 @@ def serve_assignments(pipe: Connection, settings: Settings, parent: int) -> None
     # pydicom quotes values in its warnings (law 7).
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)
     _limit_memory(settings.worker.memory_gib)
+    set_threads(settings.worker.threads)
     analyst = _Analyst(pipe, settings)
     pipe.send(analyst.prepare())
     while True:
@@ -78,7 +81,9 @@ class _Analyst:
         self._pipe, self._settings = pipe, settings
         self._bytes = ByteStore(settings.spool_folder)
         self._offer = Offer((), ())
-        self._predictors: OrderedDict[str, Predictor] = OrderedDict()
+        self._loaded = Loaded[Predictor](
+            int(settings.worker.memory_gib * (1 << 30)) // NETWORKS_SHARE, lambda one: one.weight_bytes
+        )
         self._stage = "trying its golden case"
 
     def prepare(self) -> Ready:
@@ -145,18 +150,17 @@ class _Analyst:
 
     def _predictor(self, package: Package) -> Predictor:
         """The loaded network; the one longest unused makes room."""
-        key = package.digest
-        if key not in self._predictors:
-            while len(self._predictors) >= PREDICTORS_MAX:
-                self._predictors.popitem(last=False)
-            worker = self._settings.worker
-            self._predictors[key] = Predictor(package, device=worker.device, threads=worker.threads)
-        self._predictors.move_to_end(key)
-        return self._predictors[key]
+        return self._loaded.get(package.digest, lambda: self._load(package))
+
+    def _load(self, package: Package) -> Predictor:
+        predictor = Predictor(package, device=self._settings.worker.device)
+        tune(predictor, self._settings.state_folder / "run")
+        return predictor
 
     def _check_golden(self, package: Package, predictor: Predictor) -> None:
         """Run the golden case once per package, library version and device; no golden, no clinic."""
-        name = f"golden-{package.digest[:16]}-torch{version('torch')}-{predictor.device.type}"
+        layout = f"{predictor.layout.dtype}{'-channels-last' if predictor.layout.channels_last else ''}"
+        name = f"golden-{package.digest[:16]}-torch{version('torch')}-{predictor.device.type}-{layout}"
         passed = self._settings.state_folder / "run" / name
         if passed.exists():
             return

@@ -121,7 +121,7 @@ def draft_of(reading: Reading, package_id: str, today: date) -> dict[str, Any]:
             "memory": {
                 "base": (200 << 20) + 8 * reading.parameters,
                 "per_canvas_pixel": reading.bytes_per_pixel,
-                "per_voxel": 40,
+                "per_voxel": 28,  # beside the logits, which models.inference.fit counts
             },
             "parameters": reading.parameters,
         },

@@ -1,37 +1,38 @@
-"""A grid is reached and left without moving anything; windows over it give what the whole would give."""
+"""A grid is reached and left without moving anything."""
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from monai.inferers import sliding_window_inference
 
-from models.grid import lesion_probability, nonzero_box, resampled, to_grid
+from models.grid import nonzero_box, resampled, to_grid
 from models.grid_steps import (
     ClipStandardise,
     CropNonzero,
     MapRange,
     OrientGrid,
     ResampleGrid,
-    Tiling,
     TransposeGrid,
     ZScore,
 )
+from models.inference.slab import Piece
+from models.inference.structures import returned
+from models.inference.wanted import Wanted
+from models.inference.way_back import way_back
 from models.preprocess import PreprocessError
-from models.tiles import blend_weight, sliding_logits, window_starts
 from models.volume import Volume
 
 AXIAL = OrientGrid(step="orient_grid", columns="L", rows="P", slices="H")
-CPU = torch.device("cpu")
+LESION = Wanted(1, "sigmoid", ((0,),), maps=(1,))
 
 
-def tiling(
-    *window: int, overlap: float = 0.5, blend: str = "gaussian", mirror: tuple[int, ...] = ()
-) -> Tiling:
-    return Tiling(
-        window=window, overlap=overlap, blend=blend, mirror=mirror, activation="sigmoid", lesion_heads=(0,)
-    )
+def on_source(gridded, logits, volume):
+    """Probability of lesion, from logits (1, a, b, c) of the grid."""
+    pieces = iter([Piece(0, torch.from_numpy(np.ascontiguousarray(logits)))])
+    found = returned(pieces, way_back(gridded.done, gridded.shape), LESION, volume.shape, slices=3)
+    np.testing.assert_array_equal(found.labels == 1, found.probabilities[1] >= 0.5)
+    return found.probabilities[1]
 
 
 def turned_volume(columns: str, rows: str, slices: str, array: np.ndarray) -> Volume:
@@ -58,8 +59,7 @@ def test_a_turned_volume_is_brought_to_one_orientation_and_back(sides):
     best = int(np.argmax(corner.sum(1)))
     s, r, c = np.unravel_index(best, (2, 2, 2))
     assert gridded.image[-1, -1, -1] == array[3 * s, 4 * r, 5 * c]
-    logits = gridded.image[None]
-    back = gridded.lesion_on_source(logits, tiling(8, 8, 8))
+    back = on_source(gridded, gridded.image[None], volume)
     np.testing.assert_allclose(back, 1 / (1 + np.exp(-array)), rtol=1e-5)
 
 
@@ -72,10 +72,11 @@ def test_transpose_crop_and_resampling_are_undone_in_reverse_and_outside_the_box
         CropNonzero(step="crop_nonzero"),
         ResampleGrid(step="resample_grid", spacing_mm=(1.0, 3.0, 0.5), order=3),
     ]
-    gridded = to_grid(turned_volume("R", "P", "F", array), steps)
+    volume = turned_volume("R", "P", "F", array)
+    gridded = to_grid(volume, steps)
     assert gridded.image.shape == (16, 4, 12)
     np.testing.assert_allclose(gridded.image, 7.0, rtol=1e-6)
-    found = gridded.lesion_on_source(np.full((1, *gridded.image.shape), 9.0, np.float32), tiling(8, 8, 8))
+    found = on_source(gridded, np.full((1, *gridded.image.shape), 9.0, np.float32), volume)
     np.testing.assert_array_equal(found > 0.99, array > 0)
     assert found[array == 0].max() == 0
 
@@ -132,73 +133,3 @@ def test_what_is_missing_is_said():
         to_grid(still, [ResampleGrid(step="resample_grid", spacing_mm=(None, 1.0, 1.0), order=1)])
     with pytest.raises(PreprocessError, match="every voxel is 0"):
         nonzero_box(np.zeros((1, 2, 3)))
-
-
-def test_softmax_sums_the_heads_of_the_finding():
-    logits = np.random.default_rng(2).normal(size=(4, 3, 3, 3)).astype(np.float32) * 5
-    soft = torch.softmax(torch.from_numpy(logits), 0).numpy()
-    both = Tiling(window=(8, 8, 8), overlap=0, blend="constant", activation="softmax", lesion_heads=(1, 3))
-    np.testing.assert_allclose(lesion_probability(logits, both), soft[1] + soft[3], atol=1e-6)
-
-
-@given(st.integers(8, 40), st.integers(0, 60), st.sampled_from([0.0, 0.25, 0.5, 0.75]))
-@settings(deadline=None)
-def test_windows_cover_everything_and_overlap_at_least_as_asked(window, more, overlap):
-    starts = window_starts(window + more, window, overlap)
-    assert starts[0] == 0
-    assert starts[-1] == more
-    gaps = np.diff(starts)
-    assert not len(gaps) or (gaps.min() > 0 and gaps.max() <= np.ceil(window * (1 - overlap)))
-
-
-def test_tiling_a_network_that_sees_single_voxels_changes_nothing():
-    torch.manual_seed(0)
-    network = torch.nn.Conv3d(1, 3, 1)
-    image = np.random.default_rng(3).normal(size=(1, 21, 8, 30)).astype(np.float32)
-    with torch.inference_mode():
-        whole = network(torch.from_numpy(image)[None])[0].numpy()
-    for blend in ("gaussian", "constant"):
-        tiles = sliding_logits(
-            network, image, tiling(8, 16, 12, blend=blend, mirror=(0, 2)), heads=3, batch=3, device=CPU
-        )
-        np.testing.assert_allclose(tiles, whole, atol=1e-5)
-
-
-@pytest.mark.parametrize("blend", ["gaussian", "constant"])
-def test_the_windows_agree_with_monais_sliding_window(blend):
-    torch.manual_seed(0)
-    network = torch.nn.Conv2d(1, 2, 7, padding=3)
-    image = np.random.default_rng(3).normal(size=(1, 24, 40)).astype(np.float32)
-    ours = sliding_logits(network, image, tiling(16, 16, blend=blend), heads=2, batch=4, device=CPU)
-    with torch.inference_mode():
-        theirs = sliding_window_inference(
-            torch.from_numpy(image)[None], (16, 16), 4, network, overlap=0.5, mode=blend
-        )
-    np.testing.assert_allclose(ours, theirs[0].numpy(), atol=1e-5)
-
-
-def test_a_small_image_is_padded_and_the_padding_leaves_again():
-    torch.manual_seed(0)
-    network = torch.nn.Conv2d(1, 1, 3, padding=1)
-    image = np.random.default_rng(3).normal(size=(1, 5, 9)).astype(np.float32)
-    found = sliding_logits(network, image, tiling(16, 16), heads=1, batch=1, device=CPU)
-    with torch.inference_mode():
-        np.testing.assert_allclose(found, network(torch.from_numpy(image)[None])[0].numpy(), atol=1e-5)
-
-
-def test_a_network_of_other_heads_is_said():
-    with pytest.raises(ValueError, match="expected 3 heads"):
-        sliding_logits(
-            torch.nn.Conv2d(1, 2, 1),
-            np.zeros((1, 16, 16), np.float32),
-            tiling(8, 8),
-            heads=3,
-            batch=1,
-            device=CPU,
-        )
-
-
-def test_the_middle_of_a_window_weighs_most():
-    weight = blend_weight((9, 17), "gaussian")
-    assert weight[4, 8] == weight.max() == 1
-    assert weight.min() == pytest.approx(1e-3)

@@ -16,10 +16,10 @@ from models.adapters.nnunet_names import without_aliases
 from models.adapters.nnunet_plans import network_spec, read_plan
 from models.adapters.reading import Wishes
 from models.adapters.refusal import ImportRefusal
-from models.grid import to_grid
-from models.grid_steps import Tiling
+from models.grid_steps import Grid, Tiling
+from models.inference.structures import structures_on_grid
+from models.inference.wanted import Wanted
 from models.networks.nnunet import Members, NnUNet
-from models.tiles import sliding_logits
 from models.volume import Volume
 
 GOLDEN = Path(nnunet_golden.__path__[0])
@@ -107,7 +107,7 @@ def test_a_whole_prediction_is_the_one_of_nnunets_own_predictor(name):
     plan = read_plan(case.plans(), case.dataset(), case.configuration, orient, "plans.json")
     slices, rows, columns = case.spacing
     affine = np.diag([columns, rows, slices, 1.0])
-    gridded = to_grid(Volume(case.image(), affine, (rows, columns), slices), plan.steps)
+    volume = Volume(case.image(), affine, (rows, columns), slices)
     tiling = Tiling(
         window=plan.window,
         overlap=0.5,
@@ -116,14 +116,16 @@ def test_a_whole_prediction_is_the_one_of_nnunets_own_predictor(name):
         activation="softmax",
         lesion_heads=(1,),
     )
-    options = {"heads": plan.spec.heads, "batch": 2, "device": torch.device("cpu")}
-    network = member(case.network, 0)
-    if len(plan.window) == 3:
-        logits = sliding_logits(network, gridded.image[None], tiling, **options)
-    else:
-        planes = [sliding_logits(network, plane[None], tiling, **options) for plane in gridded.image]
-        logits = np.stack(planes, axis=1)
+    found = structures_on_grid(
+        volume,
+        Grid(steps=plan.steps, tiling=tiling),
+        member(case.network, 0),
+        Wanted(plan.spec.heads, "softmax", ((1,),), maps=(1,)),
+        batch=2,
+        device=torch.device("cpu"),
+        bytes_per_window_voxel=1,
+    )
     with np.load(GOLDEN / "whole.npz") as stored:
         expected = stored[name]
     assert expected.std() > 0.01
-    np.testing.assert_allclose(gridded.lesion_on_source(logits, tiling), expected, atol=1e-5)
+    np.testing.assert_allclose(found.probabilities[1], expected, atol=1e-5)

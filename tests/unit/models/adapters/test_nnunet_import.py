@@ -18,10 +18,10 @@ from models.adapters.importing import import_model
 from models.adapters.nnunet_plans import check_trainer, heads_by_label, read_plan
 from models.adapters.reading import Wishes
 from models.adapters.refusal import ImportRefusal
-from models.grid import to_grid
+from models.inference.structures import structures_on_grid
+from models.inference.wanted import Wanted
 from models.networks.building import build_grid_network
 from models.package import PackageError, load_package
-from models.tiles import sliding_logits
 from models.volume import Volume
 
 TODAY = date(2026, 1, 2)
@@ -151,11 +151,15 @@ def test_a_3d_residual_net_runs_end_to_end(tmp_path):
     network = build_grid_network(reading.network)
     network.load_state_dict(load_file(tmp_path / "out/weights.safetensors"))
     image = np.random.default_rng(1).normal(3, 2, (8, 16, 16)).astype(np.float32)
-    gridded = to_grid(Volume(image.copy(), np.eye(4), (1.0, 1.0), 1.0), reading.grid.steps)
-    logits = sliding_logits(
-        network.eval(), gridded.image[None], reading.grid.tiling, heads=2, batch=1, device=torch.device("cpu")
-    )
-    found = gridded.lesion_on_source(logits, reading.grid.tiling)
+    found = structures_on_grid(
+        Volume(image.copy(), np.eye(4), (1.0, 1.0), 1.0),
+        reading.grid,
+        network.eval(),
+        Wanted(2, "softmax", ((1,),), maps=(1,)),
+        batch=1,
+        device=torch.device("cpu"),
+        bytes_per_window_voxel=1,
+    ).probabilities[1]
     np.testing.assert_allclose(found, expected_of("resenc_3d", 1, image[None], [1])[0], atol=1e-4)
 
 

@@ -1,0 +1,1 @@
+"""A network over a grid: windows, streamed logits, labels on the source; in bounded memory."""
