@@ -222,10 +222,14 @@ def _write_all(
 
 
 def has_findings(findings: Mapping[str, Any] | None) -> bool:
-    """Whether a job found something: a lesion, or a class other than normal."""
+    """Whether a job has something to look at: a lesion, structures, or a class other than normal.
+
+    A model of structures never says that there is no finding, also where it outlined none of them.
+    """
     if not findings:
         return False
-    return bool(findings.get("lesions")) or findings.get("class") not in (None, "normal")
+    outlined = findings.get("lesions") or findings.get("structures")
+    return bool(outlined) or findings.get("class") not in (None, "normal")
 
 
 def score_of(findings: Mapping[str, Any] | None) -> float | None:

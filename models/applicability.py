@@ -98,5 +98,7 @@ class Applicability(Strict):
     max_slices: int = Field(default=1000, ge=1)
     pixel_spacing_mm: tuple[float, float] | None = None  # allowed range; None: any, also unknown
     slice_spacing_mm: tuple[float, float] | None = None
+    field_of_view_mm: tuple[float, float] | None = None  # rows and columns, each; a crop has an upper end
+    stack_extent_mm: tuple[float, float] | None = None  # slices times their distance
     max_angle_from_axial_degrees: float | None = Field(default=None, ge=0, le=90)
     prefer: tuple[Preference, ...] = ()

@@ -146,7 +146,7 @@ class Tiling(Strict):
     blend: Literal["gaussian", "gaussian_nnunet", "constant"]
     mirror: tuple[Axis, ...] = ()  # of the window: the mean over every mirror image is taken
     activation: Literal["softmax", "sigmoid", "none"]  # none: the heads are probabilities already
-    lesion_heads: tuple[Annotated[int, Field(ge=0, le=255)], ...] = Field(min_length=1)
+    lesion_heads: tuple[Annotated[int, Field(ge=0, le=255)], ...] = ()  # none: structures, see findings
     skip_background: SkipBackground | None = None
 
     @model_validator(mode="after")

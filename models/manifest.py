@@ -13,12 +13,23 @@ from pydantic import Field, model_validator
 from models.applicability import Applicability, Text
 from models.grid_steps import Grid
 from models.networks.registry import EffNetLite0UNetSpec, NetworkSpec
-from models.steps import ImageGate, PostprocessStep, PreprocessStep, Strict
+from models.steps import (
+    Argmax,
+    FillHoles,
+    ImageGate,
+    KeepLargest,
+    MinComponent,
+    PostprocessStep,
+    PreprocessStep,
+    Strict,
+    Threshold,
+)
 
 FORMAT = "preread-model/1"
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 RelativePath = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*$")]
 FileRole = Literal["weights", "golden_in", "golden_out", "card", "picture", "import_notes"]
+MEASURED_OF_STRUCTURES = ("volume_ml", "area_mm2", "area_px")
 MeasurementName = Literal["volume_ml", "area_mm2", "area_px", "long_axis_mm", "short_axis_mm", "long_axis_px"]
 
 
@@ -61,18 +72,31 @@ class Inference(Strict):
 
 
 class SegmentFinding(Strict):
-    """How a lesion is named and shown; colour in CIELab (L 0 to 100, a and b -128 to 127)."""
+    """How a lesion, or one structure, is named and shown; colour in CIELab (L 0 to 100, a and b -128 to 127).
 
-    number: int = Field(ge=1)
+    `modifier`: of the region, such as Anterior. `laterality`: the image's own attribute, or always this side.
+    """
+
+    number: int = Field(ge=1, le=255)
     label: Text
     category: Code
     type: Code
     region: Code | None
     colour: tuple[float, float, float]
+    heads: tuple[Annotated[int, Field(ge=0, le=255)], ...] = ()  # of the network: the maps that are it
+    modifier: Code | None = None
+    laterality: Literal["of_image", "left", "right", "both"] = "of_image"
+
+
+class StructureTotal(Strict):
+    """Several structures measured together, by the numbers of their segments."""
+
+    label: Text
+    segments: tuple[int, ...] = Field(min_length=2)
 
 
 class MeasurementFinding(Strict):
-    """A quantity given for each lesion, with its unit (UCUM)."""
+    """A quantity given for each lesion or structure, with its unit (UCUM)."""
 
     name: MeasurementName
     concept: Code
@@ -90,13 +114,43 @@ class ClassFinding(Strict):
 
 
 class Findings(Strict):
-    """What comes out, in words and codes."""
+    """What comes out, in words and codes.
 
+    `kind` lesions: each connected region is a finding, named after the first segment. structures: each
+    segment is one named thing that is looked for in every study, and nothing is negative.
+    """
+
+    kind: Literal["lesions", "structures"] = "lesions"
     segments: tuple[SegmentFinding, ...] = Field(min_length=1)
     measurements: tuple[MeasurementFinding, ...]
     classes: tuple[ClassFinding, ...]
-    negative_statement: Text
+    negative_statement: Text | None = None  # of lesions
     urgent_ml: float | None = Field(default=None, gt=0)  # total lesion volume from which a study is urgent
+    totals: tuple[StructureTotal, ...] = ()
+
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> Findings:
+        heads = [head for segment in self.segments for head in segment.heads]
+        if self.kind == "lesions":
+            if self.negative_statement is None:
+                raise ValueError("findings of lesions need a negative_statement")
+            if heads or self.totals:
+                raise ValueError("findings.segments[].heads and findings.totals are for structures")
+            return self
+        numbers = [segment.number for segment in self.segments]
+        if numbers != list(range(1, len(numbers) + 1)):
+            raise ValueError("findings.segments of structures must be numbered 1, 2, 3 and so on")
+        if not all(segment.heads for segment in self.segments) or len(set(heads)) != len(heads):
+            raise ValueError("each structure needs heads of its own in findings.segments[].heads")
+        if len({segment.label for segment in self.segments}) != len(numbers):
+            raise ValueError("findings.segments: two structures have one label")
+        if self.negative_statement is not None or self.urgent_ml is not None or self.classes:
+            raise ValueError("structures have no negative_statement, urgent_ml or classes")
+        if any(number not in numbers for total in self.totals for number in total.segments):
+            raise ValueError("findings.totals names a segment that is not there")
+        if any(one.name not in MEASURED_OF_STRUCTURES for one in self.measurements):
+            raise ValueError(f"structures are measured by {', '.join(MEASURED_OF_STRUCTURES)}")
+        return self
 
 
 class OperatingPoint(Strict):
@@ -178,6 +232,7 @@ class Golden(Strict):
     class_tolerance: float = Field(gt=0, le=0.2)
     lesions: int = Field(ge=0)
     class_name: str | None
+    structure_voxels: tuple[Annotated[int, Field(ge=0)], ...] = ()  # of each structure
 
 
 class Card(Strict):
@@ -228,6 +283,7 @@ class Manifest(Strict):
         if (self.task.kind == "segment_and_classify") != bool(classes):
             raise ValueError("task.kind and findings.classes disagree about classes")
         self._check_grid()
+        self._check_steps()
         for step in self.postprocess:
             if isinstance(step, ImageGate) and step.class_name not in classes:
                 raise ValueError(
@@ -253,11 +309,52 @@ class Manifest(Strict):
             raise ValueError("a network on a grid reads one channel")
         elif len(self.grid.tiling.window) != self.network.dimensions:
             raise ValueError(f"grid.tiling.window must have {self.network.dimensions} sizes")
-        elif max(self.grid.tiling.lesion_heads) >= self.network.heads:
-            raise ValueError(f"grid.tiling.lesion_heads: the network has {self.network.heads} heads")
+        else:
+            self._check_heads(self.grid.tiling.lesion_heads, self.network.heads)
         if (self.training is None) == (self.origin is None):
             raise ValueError("exactly one of training and origin must be given")
+
+    def _check_heads(self, lesion_heads: tuple[int, ...], heads: int) -> None:
+        if (self.findings.kind == "lesions") != bool(lesion_heads):
+            raise ValueError(
+                "grid.tiling.lesion_heads names the maps of lesions, findings.segments[].heads of structures"
+            )
+        named = [*lesion_heads, *(head for segment in self.findings.segments for head in segment.heads)]
+        if max(named) >= heads:
+            place = "grid.tiling.lesion_heads" if lesion_heads else "findings.segments[].heads"
+            raise ValueError(f"{place}: the network has {heads} heads")
+
+    def _check_steps(self) -> None:
+        """Post-processing fits the kind of findings, and the golden case has what is compared."""
+        if self.findings.kind == "lesions":
+            if any(isinstance(step, Argmax | KeepLargest) or _segments_of(step) for step in self.postprocess):
+                raise ValueError("postprocess: argmax, keep_largest and segments are for structures")
+            if self.golden.structure_voxels:
+                raise ValueError("golden.structure_voxels is for structures")
+            return
+        if self.grid is None:
+            raise ValueError("findings of structures need a network on a grid")
+        first, *others = self.postprocess
+        if not isinstance(first, Argmax | Threshold):
+            raise ValueError("postprocess of structures must begin with argmax or threshold")
+        if isinstance(first, Argmax) != (self.grid.tiling.activation == "softmax"):
+            raise ValueError(
+                "postprocess of structures begins with argmax for softmax, else with a threshold"
+            )
+        if isinstance(first, Threshold) and first.of_peak is not None:
+            raise ValueError("postprocess: of_peak is for lesions")
+        if not all(isinstance(step, FillHoles | MinComponent | KeepLargest) for step in others):
+            raise ValueError("postprocess of structures may have fill_holes, min_component and keep_largest")
+        count = len(self.findings.segments)
+        if any(number > count for step in others for number in _segments_of(step)):
+            raise ValueError(f"postprocess: there are {count} segments")
+        if len(self.golden.structure_voxels) != count:
+            raise ValueError("golden.structure_voxels needs one number for each structure")
 
     def file(self, role: FileRole) -> PackageFile:
         """The file with a role that occurs once."""
         return next(item for item in self.files if item.role == role)
+
+
+def _segments_of(step: PostprocessStep) -> tuple[int, ...]:
+    return step.segments if isinstance(step, FillHoles | MinComponent | KeepLargest) else ()

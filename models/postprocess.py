@@ -9,7 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from models.steps import FillHoles, ImageGate, MinComponent, MinPeak, PostprocessStep, Threshold
+from models.steps import (
+    Argmax,
+    FillHoles,
+    ImageGate,
+    KeepLargest,
+    MinComponent,
+    MinPeak,
+    PostprocessStep,
+    Threshold,
+)
 
 Labels = NDArray[np.uint16]
 LESIONS_MAX = 65_535  # labels are uint16
@@ -61,6 +70,8 @@ def postprocess(
                 mask = drop_components(mask, components_kept_by_size(mask, step, voxel_ml))
             case MinPeak():
                 mask = drop_components(mask, components_kept_by_peak(mask, probability, step))
+            case Argmax() | KeepLargest():
+                raise ValueError(f"{step.step} is for structures, see models.structure_labels")
             case ImageGate():
                 if class_scores is None:
                     raise ValueError("image_gate needs class scores, the network gave none")

@@ -1,4 +1,5 @@
-"""A package at work: volume in, probabilities, numbered lesions and class scores out, on the source grid.
+"""A package at work: volume in; probabilities, numbered lesions or structures and class scores out, on the
+source grid.
 
 The weights are compared with the declared network, name by name and shape by shape, before anything runs. The
 golden case of the package shows that this machine computes what the package's maker computed.
@@ -26,6 +27,7 @@ from models.package import REINSTALL, Package, PackageError
 from models.postprocess import Labels, chosen_class, postprocess
 from models.preprocess import network_input, prepare
 from models.resample import FloatArray
+from models.structure_prediction import other_sizes, predict_structures
 from models.volume import Volume
 
 HEADER_BYTES_MAX = 8 << 20
@@ -37,12 +39,15 @@ class Prediction:
 
     Parameters
     ----------
-    probability : of lesion, 0 to 1, before any post-processing
-    labels : 0 background, 1 .. n one connected lesion each, the largest first
-    lesion_scores : mean probability of each lesion
+    probability : of lesion, or of the structure that the voxel was given to, before any post-processing
+    labels : 0 background, 1 .. n one connected lesion each, the largest first; of a package of structures the
+    number of the segment, and not each must occur
+    lesion_scores : mean probability of each lesion; empty for structures
     class_scores : by class name, summing to 1; None for a model without classes
     class_name : the likeliest class, or what the package's image gate says
     notes : sentences a reader should see
+    structure_scores : mean probability of each structure by its number, None of one that was not found; None
+    for a package of lesions
     """
 
     probability: FloatArray
@@ -51,6 +56,7 @@ class Prediction:
     class_scores: dict[str, float] | None
     class_name: str | None
     notes: tuple[str, ...]
+    structure_scores: tuple[float | None, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,7 @@ class GoldenReport:
     passed: bool
     probability_difference: float  # largest, over all voxels
     class_difference: float
-    lesions: int
+    lesions: int  # or structures
     class_name: str | None
     message: str
 
@@ -124,6 +130,12 @@ class Predictor:
         """
         manifest = self.package.manifest
         self._check_source_memory(volume)
+        if manifest.findings.kind == "structures":
+            found = predict_structures(volume, manifest, self._laid_out, self.device)
+            outlined = found.structures
+            return Prediction(
+                found.decided, outlined.labels, (), None, None, (), structure_scores=outlined.scores
+            )
         probability, class_probabilities = self._maps(volume)
         scores: dict[str, float] | None = None
         if class_probabilities is not None:
@@ -144,6 +156,8 @@ class Predictor:
         """Predict the package's generated case and compare with what the package says comes out."""
         golden = self.package.manifest.golden
         volume, probability, class_scores = read_golden(self.package)
+        if self.package.manifest.findings.kind == "structures":
+            return self._verify_structures(volume, probability)
         found = self.predict(volume)
         difference = float(np.abs(found.probability - probability).max())
         class_difference = max(
@@ -162,6 +176,22 @@ class Predictor:
             faults.append(f"class {found.class_name} instead of {golden.class_name}")
         message = "as expected" if not faults else "; ".join(faults)
         return GoldenReport(not faults, difference, class_difference, lesions, found.class_name, message)
+
+    def _verify_structures(self, volume: Volume, expected: FloatArray) -> GoldenReport:
+        """`expected` (structures, slices, rows, columns)."""
+        manifest = self.package.manifest
+        self._check_source_memory(volume)
+        found = predict_structures(volume, manifest, self._laid_out, self.device, with_maps=True)
+        assert found.maps is not None, "asked for"
+        faults, difference = other_sizes(found.structures, manifest.golden.structure_voxels), 1.0
+        if found.maps.shape != expected.shape:
+            faults.append(f"maps of {found.maps.shape} instead of {expected.shape}")
+        else:
+            difference = float(np.abs(found.maps - expected).max())
+            if difference > manifest.golden.probability_tolerance:
+                faults.append(f"probabilities differ by up to {difference:.4f}")
+        outlined = sum(voxels > 0 for voxels in found.structures.voxels)
+        return GoldenReport(not faults, difference, 0.0, outlined, None, "; ".join(faults) or "as expected")
 
     def _maps(self, volume: Volume) -> tuple[FloatArray, NDArray[np.float64] | None]:
         """Lesion probability on the source grid, and class probabilities where the network has classes."""
@@ -277,7 +307,7 @@ def read_weights(package: Package, network: nn.Module) -> dict[str, Tensor]:
 
 
 def read_golden(package: Package) -> tuple[Volume, FloatArray, dict[str, float]]:
-    """The golden case: volume, expected probability map, expected class scores."""
+    """The golden case: volume, expected probability map (of structures, one for each), class scores."""
     try:
         with np.load(package.path("golden_in"), allow_pickle=False) as stored:
             arrays: dict[str, NDArray[Any]] = {key: stored[key] for key in stored.files}

@@ -86,7 +86,7 @@ PreprocessStep = Annotated[
 
 
 class Threshold(Strict):
-    """Voxels of at least this probability belong to a lesion.
+    """Voxels of at least this probability belong to a lesion, or to the likeliest of the structures.
 
     With `of_peak` the threshold falls to that share of the map's highest probability, where this is lower
     (and not below `floor`): a place that is likely but nowhere sure is outlined too. Whether there is a
@@ -99,14 +99,34 @@ class Threshold(Strict):
     floor: float = Field(default=0.05, gt=0, lt=1)
 
 
+# Of a package of structures: the segments a step is for; empty: each of them.
+Segments = tuple[Annotated[int, Field(ge=1, le=255)], ...]
+
+
+class Argmax(Strict):
+    """Each voxel belongs to the structure of its likeliest map, or to none where that is background."""
+
+    step: Literal["argmax"]
+
+
+class KeepLargest(Strict):
+    """Of each structure the largest connected part stays."""
+
+    step: Literal["keep_largest"]
+    segments: Segments = ()
+
+
 class FillHoles(Strict):
-    """Holes inside a lesion, slice by slice, become lesion."""
+    """Holes inside a lesion, slice by slice, become lesion. A hole in a structure that is another structure
+    stays so.
+    """
 
     step: Literal["fill_holes"]
+    segments: Segments = ()
 
 
 class MinComponent(Strict):
-    """Connected lesions smaller than this are dropped; exactly one limit is given.
+    """Connected lesions, or parts of a structure, smaller than this are dropped; exactly one limit is given.
 
     `minimum_ml` needs a volume with known spacing; `minimum_share` is a share of the image's area.
     """
@@ -114,6 +134,7 @@ class MinComponent(Strict):
     step: Literal["min_component"]
     minimum_ml: float | None = Field(default=None, gt=0)
     minimum_share: float | None = Field(default=None, gt=0, lt=1)
+    segments: Segments = ()
 
     @model_validator(mode="after")
     def _one_limit(self) -> MinComponent:
@@ -142,5 +163,6 @@ class ImageGate(Strict):
 
 
 PostprocessStep = Annotated[
-    Threshold | FillHoles | MinComponent | MinPeak | ImageGate, Field(discriminator="step")
+    Threshold | Argmax | FillHoles | MinComponent | KeepLargest | MinPeak | ImageGate,
+    Field(discriminator="step"),
 ]

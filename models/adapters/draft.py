@@ -7,19 +7,23 @@ A person fills the empty places; `models.adapters.finishing` makes the package, 
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import tempfile
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
 from models.adapters.reading import Reading, plain_words
 from models.adapters.refusal import ImportRefusal
+from models.manifest import MEASURED_OF_STRUCTURES
 from models.package import DRAFT_NAME
 from models.training.declared import DECLARATIONS
 
 NOTES_NAME: Final = "IMPORT.md"
-_COLOUR: Final = [70.0, 45.0, 55.0]
+_COLOUR: Final = (70.0, 45.0, 55.0)  # CIELab; further structures turn its hue
+_GOLDEN_ANGLE: Final = math.radians(137.508)
 # The measurements of a volume, and of a still image, as the shipped packages code them.
 _MEASURED_LIKE: Final = {"series": "brain-flair-lesion", "image": "breast-us-lesion"}
 _BATCH: Final = 1
@@ -67,15 +71,51 @@ TO_FILL: Final = (
 )
 
 
+_OF_LESIONS: Final = (
+    "findings.segments.0.category",
+    "findings.segments.0.type",
+    "findings.negative_statement",
+)
+
+
+def places_to_fill(structures: Sequence[str]) -> tuple[tuple[str, str, str], ...]:
+    """What a person must fill.
+
+    Parameters
+    ----------
+    structures : labels of the structures; none for a package that draws lesions
+    """
+    if not structures:
+        return TO_FILL
+    codes = []
+    for index, label in enumerate(structures):
+        place = f"findings.segments.{index}"
+        codes += [
+            (
+                f"{place}.category",
+                f"code of the kind of thing that {label} is",
+                '{"value": "91723000", "scheme": "SCT", "meaning": "Anatomical Structure"}',
+            ),
+            (
+                f"{place}.type",
+                f"code of {label}",
+                '{"value": "78961009", "scheme": "SCT", "meaning": "Spleen"}',
+            ),
+        ]
+    return (*(one for one in TO_FILL if one[0] not in _OF_LESIONS), *codes)
+
+
 def draft_of(reading: Reading, package_id: str, today: date) -> dict[str, Any]:
     """The manifest of the package as far as the model says it; None where a person must write."""
-    measurements = DECLARATIONS[_MEASURED_LIKE[reading.unit]].findings.measurements
+    findings = _structures(reading) if reading.structures else _lesions(reading)
+    argmax = bool(reading.structures) and reading.grid.tiling.activation == "softmax"
+    thresholds = {} if argmax else {"probability": 0.5}
     return {
         "format": "preread-model/1",
         "id": package_id,
         "version": "1.0.0",
         "title": reading.title,
-        "summary": f"Outlines {reading.finding}; imported, see {NOTES_NAME}.",
+        "summary": f"Outlines {reading.finding}; imported, see {NOTES_NAME}."[:300],
         "released": today.isoformat(),
         "task": {"kind": "segment"},
         "network": reading.network.model_dump(mode="json"),
@@ -88,24 +128,10 @@ def draft_of(reading: Reading, package_id: str, today: date) -> dict[str, Any]:
             "tiling": reading.grid.tiling.model_dump(mode="json"),
         },
         "inference": {"flip": False, "batch": _BATCH},
-        "postprocess": [{"step": "threshold", "probability": 0.5}],
-        "findings": {
-            "segments": [
-                {
-                    "number": 1,
-                    "label": reading.finding,
-                    "category": None,
-                    "type": None,
-                    "region": None,
-                    "colour": _COLOUR,
-                }
-            ],
-            "measurements": [one.model_dump(mode="json") for one in measurements],
-            "classes": [],
-            "negative_statement": None,
-        },
+        "postprocess": [{"step": "argmax"} if argmax else {"step": "threshold", "probability": 0.5}],
+        "findings": findings,
         "operating_points": [
-            {"name": "standard", "default": True, "thresholds": {"probability": 0.5}, "chosen_on": None}
+            {"name": "standard", "default": True, "thresholds": thresholds, "chosen_on": None}
         ],
         "evaluation": [],
         "training": None,
@@ -134,6 +160,46 @@ def draft_of(reading: Reading, package_id: str, today: date) -> dict[str, Any]:
             "commercial_use": None,
             "regulatory": "research",
         },
+    }
+
+
+def _lesions(reading: Reading) -> dict[str, Any]:
+    measurements = DECLARATIONS[_MEASURED_LIKE[reading.unit]].findings.measurements
+    return {
+        "segments": [_segment(1, reading.finding)],
+        "measurements": [one.model_dump(mode="json") for one in measurements],
+        "classes": [],
+        "negative_statement": None,
+    }
+
+
+def _structures(reading: Reading) -> dict[str, Any]:
+    measurements = DECLARATIONS[_MEASURED_LIKE[reading.unit]].findings.measurements
+    return {
+        "kind": "structures",
+        "segments": [
+            {**_segment(number, one.label), "heads": list(one.heads)}
+            for number, one in enumerate(reading.structures, start=1)
+        ],
+        "measurements": [
+            one.model_dump(mode="json") for one in measurements if one.name in MEASURED_OF_STRUCTURES
+        ],
+        "classes": [],
+        "totals": [],
+    }
+
+
+def _segment(number: int, label: str) -> dict[str, Any]:
+    light, a, b = _COLOUR
+    hue = math.atan2(b, a) + (number - 1) * _GOLDEN_ANGLE
+    chroma = math.hypot(a, b)
+    return {
+        "number": number,
+        "label": label,
+        "category": None,
+        "type": None,
+        "region": None,
+        "colour": [light, round(chroma * math.cos(hue), 1), round(chroma * math.sin(hue), 1)],
     }
 
 
@@ -187,7 +253,7 @@ def notes(reading: Reading, package_id: str) -> str:
         "",
         *(
             f"- `{place}`: {what}. For example `{example}`"
-            for place, what, example in TO_FILL
+            for place, what, example in places_to_fill([one.label for one in reading.structures])
             if place != "grid.steps" or not reading.steps_known
         ),
         "",
@@ -196,7 +262,8 @@ def notes(reading: Reading, package_id: str) -> str:
         "## What comes then",
         "",
         "Make a golden case where the model lives: one input, generated or free to share, and the",
-        "probability the original gives for it. docs/importing-models.md says how. Then:",
+        "probability the original gives for it (of several structures a map for each, in their order).",
+        "docs/importing-models.md says how. Then:",
         "",
         "    preread models finish FOLDER --golden-input input.npz --golden-expected expected.npz",
         "",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.adapters.draft import NOTES_NAME, TO_FILL
+from models.adapters.draft import NOTES_NAME, places_to_fill
 from models.adapters.refusal import ImportRefusal
 from models.adapters.source import parse_json
 from models.grid_steps import Tiling
@@ -29,6 +29,8 @@ from models.package import (
 from models.postprocess import postprocess
 from models.predictor import GoldenReport, Predictor, golden_volume
 from models.resample import FloatArray
+from models.steps import Threshold
+from models.structure_labels import cleaned
 
 GOLDEN_BYTES_MAX: Final = 256 << 20
 _INPUT_KEYS: Final[tuple[str, ...]] = ("image", "affine", "pixel_spacing_mm", "slice_spacing_mm")
@@ -88,7 +90,10 @@ def finish(folder: Path, golden_input: Path, golden_expected: Path, *, tolerance
 
 def check_filled(draft: Any, where: str) -> None:
     """Refuse a draft with empty places, naming each."""
-    empty = [place for place, _, _ in TO_FILL if _at(draft, place) is None]
+    segments = _at(draft, "findings.segments")
+    is_of_structures = _at(draft, "findings.kind") == "structures" and isinstance(segments, list)
+    labels = [str(_at(one, "label")) for one in segments] if is_of_structures else []
+    empty = [place for place, _, _ in places_to_fill(labels) if _at(draft, place) is None]
     if empty:
         raise ImportRefusal(
             f"still empty: {', '.join(empty)}", where=where, remedy=f"Fill them; {NOTES_NAME} says with what."
@@ -115,7 +120,14 @@ def _finished(
     np.savez_compressed(folder / "golden/input.npz", allow_pickle=False, **kept)
     volume = golden_volume(kept)
     tiling = Tiling.model_validate_json(json.dumps(draft["grid"]["tiling"]))
-    probability = expected_probability(_arrays(given_out), tiling, volume.shape, str(given_out))
+    findings = draft["findings"]
+    has_structures = findings.get("kind") == "structures"
+    heads_of = [tuple(one["heads"]) for one in findings["segments"]] if has_structures else []
+    expected = _arrays(given_out)
+    if has_structures:
+        probability = expected_maps(expected, heads_of, tiling, volume.shape, str(given_out))
+    else:
+        probability = expected_probability(expected, tiling, volume.shape, str(given_out))
     np.savez_compressed(folder / "golden/expected.npz", probability=probability.astype(np.float16))
     content = {**draft, "files": [], "golden": None}
     (folder / "CARD.md").write_text(card_text(draft), encoding="utf-8")
@@ -133,9 +145,13 @@ def _finished(
         "class_tolerance": 0.02,
         "lesions": 0,
         "class_name": None,
+        **({"structure_voxels": [0] * len(heads_of)} if has_structures else {}),
     }
     manifest = parse_manifest(content, str(folder / DRAFT_NAME))
-    content["golden"]["lesions"] = _lesions(manifest, probability, volume.voxel_ml)
+    if has_structures:
+        content["golden"]["structure_voxels"] = _voxels(manifest, probability, volume.voxel_ml)
+    else:
+        content["golden"]["lesions"] = _lesions(manifest, probability, volume.voxel_ml)
     (folder / MANIFEST_NAME).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     (folder / DRAFT_NAME).unlink()
     package = load_package(folder)
@@ -163,6 +179,33 @@ def expected_probability(
         found = chosen.max(0) if tiling.activation == "sigmoid" else chosen.sum(0)
     else:
         raise ImportRefusal("has no array 'probability'", where=where, remedy="See docs/importing-models.md.")
+    return _checked(found, shape, where)
+
+
+def expected_maps(
+    arrays: dict[str, NDArray[Any]],
+    heads_of: Sequence[tuple[int, ...]],
+    tiling: Tiling,
+    shape: tuple[int, int, int],
+    where: str,
+) -> FloatArray:
+    """Probability of each structure from an expected file: ours, (structures, slices, rows, columns), or
+    nnU-Net's with a map for each label.
+    """
+    wanted = (len(heads_of), *shape)
+    if "probability" in arrays:
+        return _checked(arrays["probability"], wanted, where)
+    if "probabilities" not in arrays or arrays["probabilities"].ndim != 4:
+        raise ImportRefusal("has no array 'probability'", where=where, remedy="See docs/importing-models.md.")
+    heads = arrays["probabilities"]
+    if max(head for one in heads_of for head in one) >= len(heads):
+        raise ImportRefusal(f"has {len(heads)} maps", where=where, remedy="Is it from another model?")
+    joined = [heads[list(one)] for one in heads_of]
+    found = np.stack([one.max(0) if tiling.activation == "sigmoid" else one.sum(0) for one in joined])
+    return _checked(found, wanted, where)
+
+
+def _checked(found: NDArray[Any], shape: tuple[int, ...], where: str) -> FloatArray:
     if found.shape != shape or not np.isfinite(found).all() or found.min() < -1e-3 or found.max() > 1.001:
         raise ImportRefusal(
             f"is no probability for an image of {shape}: its shape is {found.shape}, its values go from "
@@ -198,6 +241,19 @@ def _lesions(manifest: Manifest, probability: FloatArray, voxel_ml: float | None
     stored = probability.astype(np.float16).astype(np.float32)
     found = postprocess(stored, manifest.postprocess, voxel_ml=voxel_ml, class_scores=None)
     return int(found.labels.max())
+
+
+def _voxels(manifest: Manifest, maps: FloatArray, voxel_ml: float | None) -> list[int]:
+    """Voxels of each structure after the declared post-processing of the original's maps.
+
+    Background is what the structures leave.
+    """
+    first, *others = manifest.postprocess
+    maps = maps.astype(np.float16).astype(np.float32)
+    least = np.float32(first.probability) if isinstance(first, Threshold) else 1 - maps.sum(0)
+    labels = np.where(maps.max(0) >= least, maps.argmax(0) + 1, 0).astype(np.uint16)
+    kept = cleaned(labels, others, count=len(maps), voxel_ml=voxel_ml)
+    return [int((kept == number).sum()) for number in range(1, len(maps) + 1)]
 
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:

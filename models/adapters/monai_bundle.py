@@ -17,7 +17,14 @@ from safetensors.torch import load_file
 from models.adapters.conversion import convert
 from models.adapters.monai_config import check_expressions, check_target, described
 from models.adapters.monai_transforms import plain_name, steps_of
-from models.adapters.reading import Reading, Wishes, digest_of_files, plain_words
+from models.adapters.reading import (
+    STRUCTURES_GUESSED,
+    NamedMaps,
+    Reading,
+    Wishes,
+    digest_of_files,
+    plain_words,
+)
 from models.adapters.refusal import EXPORT_ONNX, EXPORT_WEIGHTS, ImportRefusal
 from models.adapters.source import Source
 from models.grid_steps import Grid, Tiling
@@ -95,7 +102,8 @@ def read_bundle(source: Source, wishes: Wishes, scratch: Path) -> Reading:
     # Not followed: it names folders and devices, by expressions. Only flags are read.
     activation, after = activation_of(_raw(config, _AFTER_KEYS), spec.heads)
     labels = labels_of(metadata, spec.heads)
-    heads = chosen_heads(labels, wishes.labels, activation, source.where(metadata_name))
+    heads = chosen_heads(labels, wishes, activation, source.where(metadata_name))
+    as_structures = wishes.outlines_structures(len(heads))
     weights = _weights(source, root, spec, scratch, hashes)
     return Reading(
         format="monai-bundle",
@@ -109,7 +117,11 @@ def read_bundle(source: Source, wishes: Wishes, scratch: Path) -> Reading:
         grid=Grid(
             steps=steps,
             tiling=Tiling(
-                window=window, overlap=overlap, blend=blend, activation=activation, lesion_heads=heads
+                window=window,
+                overlap=overlap,
+                blend=blend,
+                activation=activation,
+                lesion_heads=() if as_structures else heads,
             ),
         ),
         steps_known=True,
@@ -121,7 +133,8 @@ def read_bundle(source: Source, wishes: Wishes, scratch: Path) -> Reading:
         trained_on=tuple(text for text in (_text(metadata, "data_source"),) if text),
         read=(
             f"Configuration {config_name}; network {spec.registry} with {spec.heads} maps.",
-            f"Maps: {', '.join(labels.values())}; drawn as the finding: "
+            f"Maps: {', '.join(labels.values())}; "
+            f"{'each a structure' if as_structures else 'drawn as the finding'}: "
             f"{', '.join(labels[head] for head in heads)}.",
             f"Steps: {', '.join(step.step for step in steps)}.",
             f"Window {' x '.join(map(str, window))}, overlap {overlap:g}, {blend}; then {activation}.",
@@ -131,7 +144,14 @@ def read_bundle(source: Source, wishes: Wishes, scratch: Path) -> Reading:
                 if (text := _text(metadata, key))
             ),
         ),
-        guessed=(*guessed, *after, *_left_out(source, root), *not_understood),
+        guessed=(
+            *guessed,
+            *after,
+            *((STRUCTURES_GUESSED,) if as_structures else ()),
+            *_left_out(source, root),
+            *not_understood,
+        ),
+        structures=tuple(NamedMaps(labels[head], (head,)) for head in heads) if as_structures else (),
     )
 
 
@@ -252,10 +272,9 @@ def labels_of(metadata: Any, heads: int) -> dict[int, str]:
     return {head: plain_words(names.get(str(head), f"map {head}"), 60) for head in range(heads)}
 
 
-def chosen_heads(
-    labels: dict[int, str], wanted: tuple[str, ...], activation: str, where: str
-) -> tuple[int, ...]:
-    """The maps that are the finding: the wanted ones by name or number, or the only one beside background."""
+def chosen_heads(labels: dict[int, str], wishes: Wishes, activation: str, where: str) -> tuple[int, ...]:
+    """The maps that are the finding: the wanted ones by name or number, or all beside background."""
+    wanted = wishes.labels
     by_name = {name: head for head, name in labels.items()} | {str(head): head for head in labels}
     unknown = [one for one in wanted if one not in by_name]
     if unknown:
@@ -264,16 +283,15 @@ def chosen_heads(
             where=where,
             remedy="Name another --label.",
         )
-    if wanted:
-        return tuple(dict.fromkeys(by_name[one] for one in wanted))
-    foreground = [head for head in labels if not (activation == "softmax" and head == 0)]
-    if len(foreground) == 1:
-        return (foreground[0],)
-    raise ImportRefusal(
-        f"several maps ({', '.join(labels.values())[:200]}), and a package draws one finding",
-        where=where,
-        remedy="Say with --label which of them are the finding; several are drawn as one.",
-    )
+    foreground = tuple(head for head in labels if not (activation == "softmax" and head == 0))
+    heads = tuple(dict.fromkeys(by_name[one] for one in wanted)) if wanted else foreground
+    if wishes.outlines_structures(len(heads)) and activation != "softmax" and len(heads) > 1:
+        raise ImportRefusal(
+            f"several maps ({', '.join(labels.values())[:200]}) that may overlap; structures do not",
+            where=where,
+            remedy="Say with --label which of them are the finding; several are drawn as one.",
+        )
+    return heads
 
 
 def _weights(

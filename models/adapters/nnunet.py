@@ -19,7 +19,7 @@ from torch import Tensor
 from models.adapters.conversion import convert
 from models.adapters.nnunet_names import without_aliases
 from models.adapters.nnunet_plans import Plan, check_trainer, heads_by_label, read_plan
-from models.adapters.reading import Reading, Wishes, digest_of_files
+from models.adapters.reading import STRUCTURES_GUESSED, NamedMaps, Reading, Wishes, digest_of_files
 from models.adapters.refusal import EXPORT_ONNX, ImportRefusal
 from models.adapters.source import WEIGHTS_BYTES_MAX, Source
 from models.grid_steps import Grid, Tiling
@@ -50,7 +50,8 @@ def read_nnunet(source: Source, wishes: Wishes, scratch: Path) -> Reading:
             )
     plans, dataset = (source.json(name) for name in names)
     heads, has_regions = heads_by_label(dataset, source.where(names[1]))
-    chosen = chosen_labels(tuple(heads), wishes.labels, source.where(names[1]))
+    as_structures = wishes.outlines_structures(len(heads)) and not has_regions
+    chosen = chosen_labels(tuple(heads), wishes, has_regions=has_regions, where=source.where(names[1]))
     hashes = {name: hashlib.sha256(source.read(name)).hexdigest() for name in names}
     members: list[dict[str, Tensor]] = []
     sides: list[dict[str, Any]] = []
@@ -86,7 +87,7 @@ def read_nnunet(source: Source, wishes: Wishes, scratch: Path) -> Reading:
         blend="gaussian_nnunet",
         mirror=mirror,
         activation="sigmoid" if has_regions else "softmax",
-        lesion_heads=tuple(heads[label] for label in chosen),
+        lesion_heads=() if as_structures else tuple(heads[label] for label in chosen),
     )
     return Reading(
         format="nnunet-v2",
@@ -103,8 +104,9 @@ def read_nnunet(source: Source, wishes: Wishes, scratch: Path) -> Reading:
         parameters=sum(value.numel() for value in merged.values()),
         bytes_per_pixel=40 * spec.features[0],
         trained_on=(f"{plan.dataset}, channel {plan.channel}"[:300],),
-        read=_read(plan, chosen, checkpoints, side, mirror),
-        guessed=_guessed(plan, wishes, side),
+        read=_read(plan, chosen, checkpoints, side, mirror, as_structures=as_structures),
+        guessed=_guessed(plan, wishes, side, as_structures=as_structures),
+        structures=tuple(NamedMaps(label, (heads[label],)) for label in chosen) if as_structures else (),
     )
 
 
@@ -127,8 +129,11 @@ def check_members_names(plan: Plan, member: Mapping[str, Tensor], where: str) ->
             )
 
 
-def chosen_labels(known: tuple[str, ...], wanted: tuple[str, ...], where: str) -> tuple[str, ...]:
-    """The labels that are the finding: the wanted ones, or the only one there is."""
+def chosen_labels(
+    known: tuple[str, ...], wishes: Wishes, *, has_regions: bool, where: str
+) -> tuple[str, ...]:
+    """The labels that are the finding: the wanted ones, or the only one there is; else all are structures."""
+    wanted = wishes.labels
     for label in wanted:
         if label not in known:
             raise ImportRefusal(
@@ -136,15 +141,13 @@ def chosen_labels(known: tuple[str, ...], wanted: tuple[str, ...], where: str) -
                 where=where,
                 remedy="Name another --label.",
             )
-    if wanted:
-        return tuple(dict.fromkeys(wanted))
-    if len(known) == 1:
-        return known
-    raise ImportRefusal(
-        f"several labels ({', '.join(known)[:200]}), and a package draws one finding",
-        where=where,
-        remedy="Say with --label which of them are the finding; several are drawn as one.",
-    )
+    if has_regions and wishes.outlines_structures(len(known)):
+        raise ImportRefusal(
+            f"several regions ({', '.join(known)[:200]}); they overlap, and structures of a package do not",
+            where=where,
+            remedy="Say with --label which of them are the finding; several are drawn as one.",
+        )
+    return tuple(dict.fromkeys(wanted)) if wanted else known
 
 
 def _root(source: Source) -> str:
@@ -197,6 +200,8 @@ def _read(
     checkpoints: list[str],
     side: Mapping[str, Any],
     mirror: tuple[int, ...],
+    *,
+    as_structures: bool,
 ) -> tuple[str, ...]:
     spec = plan.spec
     folds = ", ".join(name.split("/")[-2] for name in checkpoints)
@@ -208,12 +213,12 @@ def _read(
         + (f" (axes {', '.join(map(str, mirror))})." if mirror else " (not mirrored)."),
         f"Steps: {', '.join(step.step for step in plan.steps)}.",
         f"Labels: {', '.join(plan.heads_by_label)}{' (regions)' if plan.has_regions else ''}; "
-        f"drawn as the finding: {', '.join(chosen)}.",
+        f"{'each a structure' if as_structures else 'drawn as the finding'}: {', '.join(chosen)}.",
         f"Channel: {plan.channel}. Data set: {plan.dataset}.",
     )
 
 
-def _guessed(plan: Plan, wishes: Wishes, side: Mapping[str, Any]) -> tuple[str, ...]:
+def _guessed(plan: Plan, wishes: Wishes, side: Mapping[str, Any], *, as_structures: bool) -> tuple[str, ...]:
     orient = wishes.orient
     memory = 40 * plan.spec.features[0] * prod(plan.window) >> 20
     guesses = [
@@ -221,10 +226,16 @@ def _guessed(plan: Plan, wishes: Wishes, side: Mapping[str, Any]) -> tuple[str, 
         f"{orient.slices} of the patient. nnU-Net reads arrays as the files hold them and does not say; "
         "--orientation gives another.",
         f"Memory while a window is computed: about {memory} MiB, estimated from the width of the network.",
-        "Outlines begin at probability 0.5; nnU-Net takes the likeliest label.",
+        *(
+            ()
+            if as_structures
+            else ("Outlines begin at probability 0.5; nnU-Net takes the likeliest label.",)
+        ),
         "Post-processing of nnU-Net (postprocessing.pkl) is a pickle and was not opened.",
     ]
-    if len(wishes.labels) > 1:
+    if as_structures:
+        guesses.append(STRUCTURES_GUESSED)
+    elif len(wishes.labels) > 1:
         guesses.append("Several labels are drawn as one finding; touching ones become one lesion.")
     if side.get("inference_allowed_mirroring_axes") is None:
         guesses.append("The checkpoint names no mirror axes: images are not mirrored.")

@@ -6,7 +6,14 @@ import hashlib
 from pathlib import Path
 from typing import Final, Literal
 
-from models.adapters.reading import Reading, Wishes, digest_of_files, plain_words
+from models.adapters.reading import (
+    STRUCTURES_GUESSED,
+    NamedMaps,
+    Reading,
+    Wishes,
+    digest_of_files,
+    plain_words,
+)
 from models.adapters.refusal import ImportRefusal
 from models.grid_steps import Grid, Tiling
 from models.networks.registry import OnnxSpec
@@ -14,6 +21,10 @@ from models.onnx_graph import FILE_BYTES_MAX, Graph, OnnxRefusal, Port, read_gra
 
 _EXPORT: Final = "Export a network that takes (batch, 1, sizes) and gives (batch, maps, the same sizes)."
 _WEIGHTS: Final = "network.onnx"
+_NAMES_UNKNOWN: Final = (
+    "An ONNX file does not name its maps: structures are called by their numbers, map 0 is taken as "
+    "background. Write their names into findings.segments."
+)
 _OVERLAP: Final = 0.5
 _BYTES_PER_PIXEL: Final = 2_000
 
@@ -34,8 +45,10 @@ def read_onnx(place: Path, wishes: Wishes, scratch: Path) -> Reading:
     except OnnxRefusal as refusal:
         raise ImportRefusal(refusal.what, where=refusal.where, remedy=refusal.remedy) from refusal
     spec, window = spec_of(graph, wishes, place.name)
-    heads = chosen_heads(spec.heads, wishes.labels, place.name)
     activation, activation_note = activation_of(graph, spec.heads)
+    overlap = activation == "sigmoid" or graph.last_operator == "Sigmoid"
+    heads = chosen_heads(spec.heads, wishes, overlap=overlap, where=place.name)
+    as_structures = wishes.outlines_structures(len(heads))
     copied = scratch / _WEIGHTS
     copied.write_bytes(content)
     return Reading(
@@ -43,7 +56,7 @@ def read_onnx(place: Path, wishes: Wishes, scratch: Path) -> Reading:
         name=place.name[:300],
         sha256=digest_of_files({place.name: hashlib.sha256(content).hexdigest()}),
         title=f"{place.stem} (imported from ONNX)"[:300],
-        finding="Finding",
+        finding="several structures" if as_structures else "Finding",
         network=spec,
         grid=Grid(
             steps=(wishes.orient,),
@@ -52,7 +65,7 @@ def read_onnx(place: Path, wishes: Wishes, scratch: Path) -> Reading:
                 overlap=_OVERLAP,
                 blend="gaussian",
                 activation=activation,
-                lesion_heads=heads,
+                lesion_heads=() if as_structures else heads,
             ),
         ),
         steps_known=False,
@@ -71,10 +84,13 @@ def read_onnx(place: Path, wishes: Wishes, scratch: Path) -> Reading:
         ),
         guessed=(
             activation_note,
-            f"The finding is map {', '.join(map(str, heads))} of 0 to {spec.heads - 1}.",
+            f"{'Structures are the maps' if as_structures else 'The finding is map'} "
+            f"{', '.join(map(str, heads))} of 0 to {spec.heads - 1}.",
+            *((_NAMES_UNKNOWN, STRUCTURES_GUESSED) if as_structures else ()),
             "Windows overlap by half and are blended by a Gaussian.",
             f"Memory: {_BYTES_PER_PIXEL} bytes for each pixel of a window.",
         ),
+        structures=tuple(NamedMaps(f"Map {head}", (head,)) for head in heads) if as_structures else (),
     )
 
 
@@ -122,8 +138,14 @@ def spec_of(graph: Graph, wishes: Wishes, where: str) -> tuple[OnnxSpec, tuple[i
     )
 
 
-def chosen_heads(heads: int, wanted: tuple[str, ...], where: str) -> tuple[int, ...]:
-    """The maps that are the finding: the wanted ones, the only one, or the second of two."""
+def chosen_heads(heads: int, wishes: Wishes, *, overlap: bool, where: str) -> tuple[int, ...]:
+    """The maps that are the finding: the wanted ones, the only one, the second of two, or all but the first.
+
+    Parameters
+    ----------
+    overlap : whether the maps may overlap; then they are no structures
+    """
+    wanted = wishes.labels
     if wanted:
         if not all(one.isascii() and one.isdigit() and int(one) < heads for one in wanted):
             raise ImportRefusal(
@@ -131,14 +153,16 @@ def chosen_heads(heads: int, wanted: tuple[str, ...], where: str) -> tuple[int, 
                 where=where,
                 remedy=f"Give numbers below {heads} with --label.",
             )
-        return tuple(dict.fromkeys(int(one) for one in wanted))
-    if heads <= 2:
-        return (heads - 1,)
-    raise ImportRefusal(
-        f"{heads} maps come out",
-        where=where,
-        remedy="Say with --label which numbers, from 0, are the finding; several are drawn as one.",
-    )
+        chosen = tuple(dict.fromkeys(int(one) for one in wanted))
+    else:
+        chosen = (heads - 1,) if heads <= 2 else tuple(range(1, heads))
+    if overlap and len(chosen) > 1 and wishes.outlines_structures(len(chosen)):
+        raise ImportRefusal(
+            f"{heads} maps come out that may overlap; structures of a package do not",
+            where=where,
+            remedy="Say with --label which numbers, from 0, are the finding; several are drawn as one.",
+        )
+    return chosen
 
 
 def activation_of(graph: Graph, heads: int) -> tuple[Literal["softmax", "sigmoid", "none"], str]:

@@ -11,6 +11,10 @@ from typing import Final, Literal
 from models.grid_steps import Grid, OrientGrid
 from models.networks.registry import GridNetworkSpec
 
+STRUCTURES_GUESSED: Final = (
+    "Each label is a structure that is looked for in every study: sizes are reported and nothing is called a "
+    "lesion. For a lesion choose its label with --label."
+)
 Format = Literal["nnunet-v2", "monai-bundle", "onnx"]
 
 
@@ -24,7 +28,9 @@ class Wishes:
 
     Parameters
     ----------
-    labels : which of the model's labels are the finding; empty: the only one
+    labels : which of the model's labels are the finding, drawn as one; empty: the only one, or each of
+    several as a structure
+    structures : the chosen labels are structures, each with a segment of its own
     folds : of nnU-Net; empty: all
     orient : how the model's volumes lie
     window : of an ONNX graph whose sizes are not fixed
@@ -34,6 +40,19 @@ class Wishes:
     folds: tuple[str, ...] = ()
     orient: OrientGrid = _AXIAL
     window: tuple[int, ...] = ()
+    structures: bool = False
+
+    def outlines_structures(self, labels: int) -> bool:
+        """Whether a model of so many labels becomes a package of structures."""
+        return self.structures or (not self.labels and labels > 1)
+
+
+@dataclass(frozen=True)
+class NamedMaps:
+    """A structure as the source calls it, and the maps of the network that are it."""
+
+    label: str
+    heads: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -56,6 +75,7 @@ class Reading:
     trained_on: tuple[str, ...]
     read: tuple[str, ...]
     guessed: tuple[str, ...]
+    structures: tuple[NamedMaps, ...] = ()  # empty: `finding` is drawn as lesions
 
 
 def plain_words(text: object, most: int = 1000) -> str:

@@ -21,7 +21,7 @@ from models.grid_steps import Grid
 from models.inference.fit import Demand, Room, fit
 from models.inference.returning import interpolated, pasted
 from models.inference.slab import Background, Piece, layers_to_fill, stream_logits, window_sizes
-from models.inference.wanted import Wanted, labels_of, map_of, probabilities_of
+from models.inference.wanted import Wanted, decided_map, labels_of, map_of, probabilities_of
 from models.inference.way_back import Interpolated, Pasted, WayBack, way_back
 from models.inference.windows import Normaliser, Sizes, WindowGrid
 from models.inference.windows_run import Network
@@ -42,10 +42,12 @@ class Structures:
     ----------
     labels : 0 background, 1 .. n as `Wanted.structures` lists them; None where not asked for
     probabilities : by label, of those asked for
+    decided : probability of the label at each voxel, 0 in the background; None where not asked for
     """
 
     labels: NDArray[np.uint8] | None
     probabilities: dict[int, FloatArray]
+    decided: FloatArray | None = None
 
 
 def structures_on_grid(
@@ -142,7 +144,8 @@ def returned(
     """
     labels = np.zeros(source, np.uint8) if wanted.labels else None
     maps = {label: np.zeros(source, np.float32) for label in wanted.maps}
-    views = [None if labels is None else back.view(labels), *(back.view(one) for one in maps.values())]
+    decided = np.zeros(source, np.float32) if wanted.decided else None
+    views = [None if one is None else back.view(one) for one in (labels, decided, *maps.values())]
     stages = list(back.stages)
     while stages and isinstance(stages[-1], Pasted):
         # What lies around the last box is background already.
@@ -160,15 +163,18 @@ def returned(
             pieces = pasted(pieces, stage, wanted.outside(), slices=slices)
     for piece in pieces:
         place = slice(piece.first, piece.end)
+        found = None
         if views[0] is not None:
-            decided = labels_of(piece.values, wanted, are_probabilities=have_probabilities)
-            views[0][place] = decided.cpu().numpy()
-        if maps:
+            found = labels_of(piece.values, wanted, are_probabilities=have_probabilities)
+            views[0][place] = found.cpu().numpy()
+        if maps or decided is not None:
             likely = piece.values if have_probabilities else probabilities_of(piece.values, wanted)
-            for label, view in zip(wanted.maps, views[1:], strict=True):
+            if views[1] is not None and found is not None:
+                views[1][place] = decided_map(likely, wanted, found).cpu().numpy()
+            for label, view in zip(wanted.maps, views[2:], strict=True):
                 assert view is not None, "one view for each map"
                 view[place] = map_of(likely, wanted, label).cpu().numpy()
-    return Structures(labels, maps)
+    return Structures(labels, maps, decided)
 
 
 def _demand(
@@ -191,7 +197,7 @@ def _demand(
         heads=wanted.heads,
         depths=tuple(windows.depth(count) for count in range(1, layers + 1)),
         normaliser=Normaliser.bytes_needed((z, y, x), window, grid.tiling.blend),
-        result=source_voxels * (wanted.labels + 4 * len(wanted.maps)),
+        result=source_voxels * (wanted.labels + 4 * len(wanted.maps) + 4 * wanted.decided),
         window_bytes=bytes_per_window_voxel * prod(grid.tiling.window),
     )
 

@@ -24,6 +24,7 @@ class Wanted:
     structures : the heads of label 1, of label 2, and so on; heads in none of them are background
     labels : whether the label map is wanted
     maps : the labels whose probability is wanted, too
+    decided : whether the probability of the label that each voxel gets is wanted, too
     threshold : with sigmoid and none, least probability of a label; softmax takes the likeliest head
     """
 
@@ -33,6 +34,7 @@ class Wanted:
     labels: bool = True
     maps: tuple[int, ...] = ()
     threshold: float = 0.5
+    decided: bool = False
 
     def __post_init__(self) -> None:
         named = [head for heads in self.structures for head in heads]
@@ -46,6 +48,8 @@ class Wanted:
             raise ValueError(f"maps names labels {self.maps}, there are {len(self.structures)}")
         if not 0 < self.threshold < 1:
             raise ValueError("threshold must lie between 0 and 1")
+        if self.decided and not self.labels:
+            raise ValueError("decided needs labels")
 
     def label_of_head(self) -> Tensor:
         """(heads,) uint8, 0 background."""
@@ -110,3 +114,22 @@ def map_of(probabilities: Tensor, wanted: Wanted, label: int) -> Tensor:
     """
     chosen = probabilities[list(wanted.structures[label - 1])]
     return chosen.amax(0) if wanted.activation == "sigmoid" else chosen.sum(0).clamp(0, 1)
+
+
+def decided_map(probabilities: Tensor, wanted: Wanted, labels: Tensor) -> Tensor:
+    """(...) probability of the label that each place has; 0 in the background.
+
+    Parameters
+    ----------
+    probabilities : (heads, ...) of heads
+    labels : (...) uint8
+    """
+    if all(len(heads) == 1 for heads in wanted.structures):
+        # Background looks at any head and is cleared.
+        head_of_label = torch.tensor([0, *(heads[0] for heads in wanted.structures)], device=labels.device)
+        chosen = probabilities.gather(0, head_of_label[labels.long()][None])[0]
+        return chosen.clamp(0, 1).masked_fill_(labels == 0, 0)
+    result = torch.zeros_like(probabilities[0])
+    for label in range(1, len(wanted.structures) + 1):
+        result = torch.where(labels == label, map_of(probabilities, wanted, label), result)
+    return result

@@ -89,6 +89,30 @@ def spacing_refusal(
     return None
 
 
+def extent_refusal(
+    rules: Applicability,
+    shape: tuple[int, int, int],
+    pixel_mm: tuple[float, float] | None,
+    slice_mm: float | None,
+) -> Refusal | None:
+    """Whether a stack (slices, rows, columns) covers more or less than the package reads.
+
+    An unknown spacing is accepted, as by `spacing_refusal`.
+    """
+    slices, rows, columns = shape
+    if rules.field_of_view_mm is not None and pixel_mm is not None:
+        least, most = rules.field_of_view_mm
+        high, wide = rows * pixel_mm[0], columns * pixel_mm[1]
+        if min(high, wide) < least or max(high, wide) > most:
+            return refuse("FIELD-OF-VIEW", found=f"{high:.0f} x {wide:.0f} mm", least=least, most=most)
+    if rules.stack_extent_mm is not None and slice_mm is not None:
+        least, most = rules.stack_extent_mm
+        deep = slices * slice_mm
+        if not least <= deep <= most:
+            return refuse("STACK-EXTENT", found=f"{deep:.0f} mm", least=least, most=most)
+    return None
+
+
 def angle_from(axis: str, header: Dataset) -> float | None:
     """Degrees between the slice normal of an image and an axis of the body; None without orientation."""
     plane = planes_of([header])[0]

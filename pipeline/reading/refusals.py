@@ -79,6 +79,16 @@ REASONS: Final[Mapping[str, Reason]] = MappingProxyType(
             "The slice distance is {found}, the model reads {least:g} to {most:g} mm",
             "Send a reconstruction with another slice distance.",
         ),
+        "FIELD-OF-VIEW": Reason(
+            "the field of view is outside the range of the model, as of a whole head for a model of crops",
+            "The field of view is {found}, the model reads {least:g} to {most:g} mm along each side",
+            "Send what the model reads (its card says what), such as a crop around the structure.",
+        ),
+        "STACK-EXTENT": Reason(
+            "the slices together cover more or less than the model reads",
+            "The slices cover {found}, the model reads {least:g} to {most:g} mm",
+            "Send what the model reads (its card says what), such as a crop around the structure.",
+        ),
         "NOT-PREFERRED": Reason(
             "another series of the study suits the model better",
             "Fits, but series {better} suits the model better",

@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 
 from models.manifest import ModelInput
 from pipeline.assignment import StudyImages
-from pipeline.reading.applicability import judge, spacing_refusal, stack_rules
+from pipeline.reading.applicability import extent_refusal, judge, spacing_refusal, stack_rules
 from pipeline.reading.assemble import Stack, assemble, single_images
 from pipeline.reading.headers import read_header
 from pipeline.reading.read_series import read_series
@@ -32,7 +32,7 @@ def stack_of(
     stack = assemble(headers, stack_rules(reading.applicability))
     if isinstance(stack, Refusal):
         return stack
-    outside = spacing_refusal(reading.applicability, stack.pixel_spacing_mm, stack.slice_spacing_mm)
+    outside = _outside(reading, stack)
     return outside if outside is not None else (stack, headers)
 
 
@@ -99,7 +99,17 @@ def _read_image(
     (stack,) = single_images([header])
     if isinstance(stack, Refusal):
         return stack
-    outside = spacing_refusal(reading.applicability, stack.pixel_spacing_mm, None)
+    outside = _outside(reading, stack)
     if outside is not None:
         return outside
     return read_series(stack, [header], lambda _: (raw, transfer_syntax), bytes_max=bytes_max)
+
+
+def _outside(reading: ModelInput, stack: Stack) -> Refusal | None:
+    """Whether spacings or extents of a stack are not those the model reads."""
+    first = stack.planes[0]
+    shape = (len(stack.planes), first.rows, first.columns)
+    pixel_mm, slice_mm = stack.pixel_spacing_mm, stack.slice_spacing_mm
+    return spacing_refusal(reading.applicability, pixel_mm, slice_mm) or extent_refusal(
+        reading.applicability, shape, pixel_mm, slice_mm
+    )

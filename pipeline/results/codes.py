@@ -49,6 +49,8 @@ WITHOUT_FINDINGS: Final = Code("111241", "DCM", "All algorithms succeeded; witho
 COMMENT: Final = Code("121106", "DCM", "Comment")
 NOT_ANALYSED: Final = Code("NOT-ANALYSED", PRIVATE_SCHEME, "Not analysed")
 REASON: Final = Code("REASON", PRIVATE_SCHEME, "Reason")
+OUTLINING: Final = Code("OUTLINING", PRIVATE_SCHEME, "Outlining of the structure")
+NOT_OUTLINED: Final = Code("NOT-OUTLINED", PRIVATE_SCHEME, "Looked for, not outlined")
 
 # Who made it.
 ARTIFICIAL_INTELLIGENCE: Final = Code("123110", "DCM", "Artificial Intelligence")

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.results.codes import Code
+from pipeline.results.colours import lesion_colour
 from pipeline.results.outline import Point, Points
 
 Labels = NDArray[np.uint16]
@@ -22,13 +24,32 @@ Box = tuple[slice, slice, slice]
 
 @dataclass(frozen=True)
 class SegmentPlan:
-    """How a lesion of a model is named in objects; colour in CIELab (L 0..100, a and b -128..127)."""
+    """How a lesion or a structure of a model is named in objects; colour in CIELab (L 0..100, a and b
+    -128..127).
+
+    Parameters
+    ----------
+    number : of the segment in the package
+    modifier : of the region, such as Anterior
+    side : L, R or B where the package says so; None: the image's own laterality
+    """
 
     label: str
     category: Code
     kind: Code
     region: Code | None
     colour: tuple[float, float, float]
+    number: int = 1
+    modifier: Code | None = None
+    side: Literal["L", "R", "B"] | None = None
+
+
+@dataclass(frozen=True)
+class TotalPlan:
+    """Structures that are also measured together, by number."""
+
+    label: str
+    numbers: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -52,8 +73,10 @@ class ModelIdentity:
     parameters : what steers the result (threshold, operating point), by name
     card_line : one sentence: what it was trained on and what it is not validated for
     negative_statement : what it says when it finds nothing
-    segment : how its lesions are named and shown
+    segment : how its lesions are named and shown; of structures the first
     urgent_ml : total volume of lesions from which a study is urgent; None: never by volume
+    structures : what it looks for in every study, by number; empty: it looks for lesions
+    totals : of structures
     """
 
     id: str
@@ -66,6 +89,23 @@ class ModelIdentity:
     segment: SegmentPlan
     classes: tuple[ClassPlan, ...] = ()
     urgent_ml: float | None = None
+    structures: tuple[SegmentPlan, ...] = ()
+    totals: tuple[TotalPlan, ...] = ()
+
+    @property
+    def outlines_structures(self) -> bool:
+        """Whether it looks for named structures instead of lesions."""
+        return bool(self.structures)
+
+    def plan_of(self, number: int) -> SegmentPlan:
+        """How finding `number` is named: every lesion like the first segment, each structure by itself."""
+        return self.structures[number - 1] if self.structures else self.segment
+
+    def colour_of(self, number: int) -> tuple[float, float, float]:
+        """Its colour in SEG, picture and page, CIELab."""
+        if self.structures:
+            return self.structures[number - 1].colour
+        return lesion_colour(self.segment.colour, number)
 
     def class_plan(self, name: str | None) -> ClassPlan | None:
         """The class called `name`, if the model has it."""
@@ -74,7 +114,7 @@ class ModelIdentity:
 
 @dataclass(frozen=True, eq=False)
 class Lesion:
-    """One lesion in one source, measured.
+    """One lesion, or one named structure, in one source, measured.
 
     Parameters
     ----------
@@ -109,7 +149,11 @@ class Lesion:
 
 @dataclass(frozen=True, eq=False)
 class SourceFindings:
-    """What was found in one source: a volume, or one 2D image of several."""
+    """What was found in one source: a volume, or one 2D image of several.
+
+    `lesions` are the structures that were found where the model looks for structures; `labels` number them
+    1..n, whatever their numbers in the package are.
+    """
 
     labels: Labels
     lesions: tuple[Lesion, ...]
@@ -120,11 +164,11 @@ class SourceFindings:
 
 @dataclass(frozen=True)
 class TrackedLesion:
-    """A lesion with its identity across objects and revisions.
+    """A lesion or structure with its identity across objects and revisions.
 
     Parameters
     ----------
-    number : 1-based over the whole study, as people see it
+    number : 1-based over the whole study, as people see it; of a structure, its segment in the package
     source : index of the source it lies in
     tracking_uid : the same in SEG and SR, and in a later revision that finds it again
     """
@@ -150,6 +194,11 @@ class Findings:
     class_scores: Mapping[str, float]
     deciding_source: int
     notes: tuple[str, ...]
+
+    def not_found_in(self, source: int) -> tuple[SegmentPlan, ...]:
+        """The structures that were looked for in a source and not outlined."""
+        found = {tracked.number for tracked in self.lesions_of(source)}
+        return tuple(plan for plan in self.model.structures if plan.number not in found)
 
     def lesions_of(self, source: int) -> tuple[TrackedLesion, ...]:
         """The lesions of one source, by segment number."""

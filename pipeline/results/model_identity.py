@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 from models.manifest import Code as PackageCode
+from models.manifest import SegmentFinding
 from models.package import Package
 from pipeline.results.codes import Code
-from pipeline.results.findings import ClassPlan, ModelIdentity, SegmentPlan
+from pipeline.results.findings import ClassPlan, ModelIdentity, SegmentPlan, TotalPlan
+
+_SIDES: Final[dict[str, Literal["L", "R", "B"]]] = {"left": "L", "right": "R", "both": "B"}
 
 # Who speaks in the report of a study that no model wanted.
 NO_MODEL: Final = ModelIdentity(
@@ -31,7 +34,8 @@ NO_MODEL: Final = ModelIdentity(
 def model_identity(package: Package) -> ModelIdentity:
     """What results say about a package."""
     manifest = package.manifest
-    segment = manifest.findings.segments[0]
+    plans = tuple(_plan(segment) for segment in manifest.findings.segments)
+    has_structures = manifest.findings.kind == "structures"
     point = next(one for one in manifest.operating_points if one.default)
     parameters = {name: f"{value:g}" for name, value in sorted(point.thresholds.items())}
     return ModelIdentity(
@@ -46,19 +50,28 @@ def model_identity(package: Package) -> ModelIdentity:
             "package sha256": package.digest,
         },
         card_line=manifest.card.line,
-        negative_statement=manifest.findings.negative_statement,
-        segment=SegmentPlan(
-            label=segment.label,
-            category=_code(segment.category),
-            kind=_code(segment.type),
-            region=_code(segment.region) if segment.region else None,
-            colour=segment.colour,
-        ),
+        negative_statement=manifest.findings.negative_statement or "",
+        segment=plans[0],
         classes=tuple(
             ClassPlan(one.name, _code(one.concept), one.negative, one.urgent)
             for one in manifest.findings.classes
         ),
         urgent_ml=manifest.findings.urgent_ml,
+        structures=plans if has_structures else (),
+        totals=tuple(TotalPlan(one.label, one.segments) for one in manifest.findings.totals),
+    )
+
+
+def _plan(segment: SegmentFinding) -> SegmentPlan:
+    return SegmentPlan(
+        label=segment.label,
+        category=_code(segment.category),
+        kind=_code(segment.type),
+        region=_code(segment.region) if segment.region else None,
+        colour=segment.colour,
+        number=segment.number,
+        modifier=_code(segment.modifier) if segment.modifier else None,
+        side=_SIDES.get(segment.laterality),
     )
 
 

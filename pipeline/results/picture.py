@@ -5,6 +5,7 @@ It is the result that every PACS can show, so everything essential stands in it 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -23,8 +24,8 @@ from pipeline.results.canvas import (
     Canvas,
     Rgb,
 )
-from pipeline.results.colours import lesion_colour, to_rgb
-from pipeline.results.findings import Findings, TrackedLesion
+from pipeline.results.colours import to_rgb
+from pipeline.results.findings import Box, Findings, TrackedLesion
 from pipeline.results.slice_panel import (
     body_view,
     close_view,
@@ -33,6 +34,7 @@ from pipeline.results.slice_panel import (
     draw_slice,
     grey_window,
 )
+from pipeline.results.structure_legend import draw_legend
 from pipeline.results.words import axes_words, headline, is_urgent, size_words
 
 WIDTH: Final = 1280
@@ -61,13 +63,12 @@ def draw_picture(source: SourceSeries, findings: Findings) -> NDArray[np.uint8]:
     canvas = Canvas(WIDTH, HEIGHT)
     lesions = findings.lesions_of(findings.deciding_source)
     colours = {
-        tracked.number: to_rgb(lesion_colour(findings.model.segment.colour, tracked.number))
-        for tracked in findings.lesions
+        tracked.number: to_rgb(findings.model.colour_of(tracked.number)) for tracked in findings.lesions
     }
     _head(canvas, findings)
     has_strip = source.volume.shape[0] > 1
     bottom = _FOOTER - 20 - (_STRIP_HEIGHT + 24 if has_strip else 0)
-    key = key_slice(source, lesions)
+    key = shown_slice(source, findings)
     _main_image(canvas, source, findings, lesions, colours, key, bottom)
     if has_strip:
         _strip(canvas, source, findings, lesions, colours, key, bottom + 24)
@@ -108,6 +109,16 @@ def key_slice(source: SourceSeries, lesions: tuple[TrackedLesion, ...]) -> int:
     return max(lesions, key=lambda tracked: tracked.lesion.voxels).lesion.key_slice
 
 
+def shown_slice(source: SourceSeries, findings: Findings) -> int:
+    """The slice shown largest: see `key_slice`; of structures the one that shows most of them, then most."""
+    lesions = findings.lesions_of(findings.deciding_source)
+    if not (findings.model.outlines_structures and lesions):
+        return key_slice(source, lesions)
+    labels = findings.sources[findings.deciding_source].labels
+    there = [(len(np.unique(plane[plane > 0])), int((plane > 0).sum())) for plane in labels]
+    return max(range(len(there)), key=lambda index: there[index])
+
+
 def _head(canvas: Canvas, findings: Findings) -> None:
     canvas.text((_MARGIN, 24), findings.model.title, 22, DIM)
     canvas.text(
@@ -137,7 +148,16 @@ def _main_image(
     window = grey_window(source)
     view = body_view(source, window, width, height - _CAPTION)
     labels = findings.sources[findings.deciding_source].labels
-    image = draw_slice(source, key, view, window, labels=labels, lesions=lesions, colours=colours, axes=True)
+    image = draw_slice(
+        source,
+        key,
+        view,
+        window,
+        labels=labels,
+        lesions=lesions,
+        colours=colours,
+        axes=not findings.model.outlines_structures,
+    )
     draw_orientation(image, source)
     draw_scale(image, source, view)
     left = _MARGIN + (width - view.width) // 2
@@ -156,13 +176,17 @@ def _enlarged(
     key: int,
     top: int,
 ) -> None:
-    """The largest lesion of the key slice at the foot of the column, when it is small and there is room."""
-    here = [tracked for tracked in lesions if tracked.lesion.key_slice == key]
+    """The largest lesion of the key slice, or all structures, at the foot of the column, when that is small
+    and there is room.
+    """
+    has_structures = findings.model.outlines_structures
+    here = [tracked for tracked in lesions if has_structures or tracked.lesion.key_slice == key]
     room = _FOOTER - 20 - top - _CAPTION
     if not here or room < _INSET_LEAST:
         return
     largest = max(here, key=lambda tracked: tracked.lesion.voxels)
-    rows, columns = largest.lesion.box[1:]
+    boxes = [one.lesion.box for one in (here if has_structures else [largest])]
+    rows, columns = _around(boxes, 1), _around(boxes, 2)
     extent = max(rows.stop - rows.start, columns.stop - columns.start)
     if extent > _ENLARGED_BELOW * max(source.volume.shape[1:]):
         return
@@ -178,13 +202,18 @@ def _enlarged(
         lesions=lesions,
         colours=colours,
         numbered=False,
-        axes=True,
+        axes=not has_structures,
     )
     draw_scale(image, source, view)
     x, y = _COLUMN, _FOOTER - 20 - view.height
-    canvas.text((x, y - 28), f"Lesion {largest.number} enlarged", 17, DIM)
+    canvas.text((x, y - 28), "Enlarged" if has_structures else f"Lesion {largest.number} enlarged", 17, DIM)
     canvas.draw.rectangle((x, y, x + view.width - 1, y + view.height - 1), outline=LINE, width=1)
     canvas.image.paste(image, (x, y))
+
+
+def _around(boxes: Sequence[Box], axis: int) -> slice:
+    """From the first to the last place of all boxes along an axis."""
+    return slice(min(box[axis].start for box in boxes), max(box[axis].stop for box in boxes))
 
 
 def image_words(source: SourceSeries, index: int) -> str:
@@ -255,7 +284,9 @@ def _column(canvas: Canvas, findings: Findings, colours: dict[int, Rgb]) -> int:
     deciding = findings.sources[findings.deciding_source]
     if deciding.class_scores:
         y = _class_bars(canvas, findings, y)
-    if findings.lesions:
+    if findings.model.outlines_structures:
+        y = draw_legend(canvas, findings, colours, left=_COLUMN, right=WIDTH - _MARGIN, top=y)
+    elif findings.lesions:
         y = _table(canvas, findings, colours, y)
     else:
         y = canvas.paragraph(

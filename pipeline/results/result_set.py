@@ -23,7 +23,7 @@ from pipeline.results.citation import SliceReference
 from pipeline.results.discretion import without_quoted_values
 from pipeline.results.gather import findings_json, gather_findings, part_of
 from pipeline.results.model_identity import NO_MODEL, model_identity
-from pipeline.results.picture import draw_picture, key_slice
+from pipeline.results.picture import draw_picture, shown_slice
 from pipeline.results.predecessors import Predecessor, earlier_reports
 from pipeline.results.seg import build_seg
 from pipeline.results.source_repair import RepairedSource, bare_copy, repair_source
@@ -136,7 +136,7 @@ def build_result_set(
     if secondary_capture:
         shown = kept[findings.deciding_source][0]
         picture = draw_picture(shown, findings)
-        slice_index = key_slice(shown, findings.lesions_of(findings.deciding_source))
+        slice_index = shown_slice(shown, findings)
         objects.append(
             ("SC", build_capture(repaired[findings.deciding_source], picture, slice_index, authorship))
         )

@@ -1,6 +1,7 @@
-"""Findings of one source to a DICOM segmentation: BINARY, on the source's grid, one segment per lesion.
+"""Findings of one source to a DICOM segmentation: BINARY, on the source's grid, one segment per lesion or
+structure. A structure that was not outlined has no segment: viewers stop at a segment without frames.
 
-Without a lesion: one segment that is empty on every slice, which says "looked for everywhere, found nowhere".
+Without a finding: one segment that is empty on every slice: "looked for everywhere, found nowhere".
 
 The object is built from the repaired headers by highdicom and then finished: segment identification per
 frame, the distance of slices as we measured it, an empty Patient Orientation where there are no coordinates,
@@ -24,14 +25,15 @@ from pydicom.valuerep import format_number_as_ds
 from config.identity import PRODUCT
 from pipeline.results.authorship import CREATOR, Authorship, coded
 from pipeline.results.citation import cite_slices, placeholder
-from pipeline.results.codes import ARTIFICIAL_INTELLIGENCE
-from pipeline.results.colours import lesion_colour
-from pipeline.results.findings import Labels, ModelIdentity, TrackedLesion
+from pipeline.results.codes import ARTIFICIAL_INTELLIGENCE, BILATERAL, LEFT, RIGHT
+from pipeline.results.findings import Labels, ModelIdentity, SegmentPlan, TrackedLesion
 from pipeline.results.source_repair import RepairedSource
 
 SEG_CLASS: Final = "1.2.840.10008.5.1.4.1.1.66.4"
 _LABEL_MAX: Final = 64
 _CONTENT_LABEL: Final = "AI_LESIONS"
+_CONTENT_LABEL_OF_STRUCTURES: Final = "AI_STRUCTURES"
+_SIDES: Final = {"L": LEFT, "R": RIGHT, "B": BILATERAL}
 
 
 def build_seg(
@@ -47,8 +49,8 @@ def build_seg(
     Parameters
     ----------
     repaired : the copy of the source's headers
-    labels : (slices, rows, columns), in the order of `repaired.slices`; values 1..n, one per lesion
-    lesions : the n lesions, by label; none gives the empty segment
+    labels : (slices, rows, columns), in the order of `repaired.slices`; values 1..n, one per finding
+    lesions : the n lesions or structures, by label; none gives the empty segment
     part : tells this SEG from others of the same set: the source image, for 2D images
 
     Raises
@@ -65,13 +67,17 @@ def build_seg(
         pixel_array=_all_segments_in_one_frame(labels, len(lesions)) if one_frame else labels,
         segmentation_type="BINARY",
         segment_descriptions=described or [_empty_description(authorship.model)],
-        content_label=_CONTENT_LABEL,
+        content_label=_CONTENT_LABEL_OF_STRUCTURES
+        if authorship.model.outlines_structures
+        else _CONTENT_LABEL,
         content_description=f"{authorship.model.title}, not verified by a physician"[:_LABEL_MAX],
         content_creator_name=CREATOR,
         omit_empty_frames=bool(lesions),
         **authorship.arguments("SEG", part),
     )
     _identify_segment_per_frame(segmentation)
+    for tracked, item in zip(lesions, segmentation.SegmentSequence, strict=False):
+        _modify_region(item, authorship.model.plan_of(tracked.number))
     if one_frame:
         _spread_over_frames(segmentation, labels)
         _name_all_slices(segmentation, len(repaired.slices))
@@ -98,28 +104,41 @@ def frames_of_segment(segmentation: Dataset, number: int) -> list[tuple[int, str
 
 
 def _description(tracked: TrackedLesion, model: ModelIdentity) -> highdicom.seg.SegmentDescription:
+    plan = model.plan_of(tracked.number)
+    label = plan.label if model.outlines_structures else f"{plan.label} {tracked.number}"
     return highdicom.seg.SegmentDescription(
         segment_number=tracked.lesion.label,
-        segment_label=f"{model.segment.label} {tracked.number}"[:_LABEL_MAX],
+        segment_label=label[:_LABEL_MAX],
         tracking_id=tracked.tracking_id,
         tracking_uid=tracked.tracking_uid,
-        display_color=highdicom.color.CIELabColor(*lesion_colour(model.segment.colour, tracked.number)),
-        **_what_and_by_whom(model),
+        display_color=highdicom.color.CIELabColor(*model.colour_of(tracked.number)),
+        **_what_and_by_whom(model, plan),
     )
 
 
 def _empty_description(model: ModelIdentity) -> highdicom.seg.SegmentDescription:
-    """The segment of a source without a lesion: nothing is tracked."""
+    """The segment of a source without a finding: nothing is tracked."""
+    nothing = "No structure outlined" if model.outlines_structures else f"{model.segment.label}: none"
     return highdicom.seg.SegmentDescription(
         segment_number=1,
-        segment_label=f"{model.segment.label}: none"[:_LABEL_MAX],
+        segment_label=nothing[:_LABEL_MAX],
         display_color=highdicom.color.CIELabColor(*model.segment.colour),
-        **_what_and_by_whom(model),
+        **_what_and_by_whom(model, model.segment),
     )
 
 
-def _what_and_by_whom(model: ModelIdentity) -> dict[str, Any]:
-    plan = model.segment
+def _modify_region(item: Dataset, plan: SegmentPlan) -> None:
+    """Which part of the region and which side, where the package says it (PS3.3 C.8.20.2, 10.5)."""
+    modifiers = [code for code in (plan.modifier, _SIDES.get(plan.side or "")) if code is not None]
+    if not modifiers:
+        return
+    codes = [highdicom.sr.CodedConcept.from_code(coded(code)) for code in modifiers]
+    item.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = codes
+    if "AnatomicRegionSequence" in item:
+        item.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = copy.deepcopy(codes)
+
+
+def _what_and_by_whom(model: ModelIdentity, plan: SegmentPlan) -> dict[str, Any]:
     return {
         "segmented_property_category": coded(plan.category),
         "segmented_property_type": coded(plan.kind),

@@ -1,8 +1,9 @@
 """Findings to a structured report: TID 1500, with what was found, where, how large, by whom, and its limits.
 
-Each lesion has two measurement groups under one tracking UID: its segment with volume and axes, and its
-outline on the key image with the area; viewers that read only outlines show all numbers then. No finding is
-said explicitly, by a group with a coded evaluation and no number. Nothing is verified: the flags say so.
+Each lesion or structure has two measurement groups under one tracking UID: its segment with volume and axes,
+and its outline on the key image with the area; viewers that read only outlines show all numbers then. No
+finding is said explicitly, by a group with a coded evaluation and no number, and so is a structure that was
+looked for and not outlined. Nothing is verified: the flags say so.
 Source: PS3.16 TID 1500, 1410, 1411, 1501; PS3.3 A.35 (SR IODs)
 """
 
@@ -22,8 +23,9 @@ from pipeline.results.authorship import Authorship, coded
 from pipeline.results.citation import SliceReference, cite_classes
 from pipeline.results.codes import Code
 from pipeline.results.findings import Findings
+from pipeline.results.gather import part_of
 from pipeline.results.source_repair import RepairedSource, with_value
-from pipeline.results.sr_groups import append_texts, lesion_groups, statement_group
+from pipeline.results.sr_groups import append_texts, lesion_groups, not_outlined_group, statement_group
 from pipeline.results.uids import device_uid
 
 SrClass = Literal["comprehensive-3d", "comprehensive", "enhanced"]
@@ -66,6 +68,10 @@ def build_sr(
             tracked, findings, repaired[tracked.source], segmentations[tracked.source], authorship
         )
     for index, source in enumerate(repaired):
+        groups += [
+            not_outlined_group(plan, part_of(source), source.laterality, authorship)
+            for plan in findings.not_found_in(index)
+        ]
         groups.append(statement_group(index, source, findings, authorship, revised=bool(predecessors)))
     evidence = [instance for source in repaired for instance in source.instances]
     references = [reference for source in repaired for reference in source.references]

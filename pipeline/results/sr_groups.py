@@ -1,4 +1,5 @@
-"""Measurement groups of a report: two for each lesion, one for what is said about a whole source.
+"""Measurement groups of a report: two for each lesion or structure, one for a structure that was not
+outlined, one for what is said about a whole source.
 
 The outline group carries the contour on the key image, the other one the segment; both have the tracking
 identifier of the segment. Numbers stand only where an outline of the same lesion stands too, since some
@@ -18,9 +19,10 @@ from config.identity import MANUFACTURER, RESEARCH_SENTENCE
 from pipeline.results import codes
 from pipeline.results.authorship import Authorship, coded
 from pipeline.results.codes import Code
-from pipeline.results.findings import Findings, Lesion, TrackedLesion
+from pipeline.results.findings import Findings, Lesion, SegmentPlan, TrackedLesion
 from pipeline.results.seg import frames_of_segment
 from pipeline.results.source_repair import RepairedSource
+from pipeline.results.structures import sentences_of
 
 _SIDES: Final = {"L": codes.LEFT, "R": codes.RIGHT, "B": codes.BILATERAL}
 _DIGITS: Final = 4  # decimals of a measured value; a thousandth of a millimetre is below any voxel
@@ -33,10 +35,13 @@ def lesion_groups(
     segmentation: Dataset,
     authorship: Authorship,
 ) -> list[Any]:
-    """The groups of one lesion, with the same tracking identifier and finding."""
-    plan = findings.model.segment
+    """The groups of one lesion or structure, with the same tracking identifier and finding.
+
+    The size of a structure is what is measured; its diameters mean nothing, and the mean probability of its
+    voxels is not that of a finding, so it is told as text.
+    """
+    plan = findings.model.plan_of(tracked.number)
     lesion = tracked.lesion
-    side = _SIDES.get(source.laterality)
 
     def common() -> dict[str, Any]:
         # Content items belong to one tree, so each group gets its own.
@@ -46,19 +51,16 @@ def lesion_groups(
             ),
             "finding_type": coded(plan.kind),
             "finding_category": coded(plan.category),
-            "finding_sites": [
-                sr.FindingSite(anatomic_location=coded(plan.region), laterality=coded(side) if side else None)
-            ]
-            if plan.region
-            else None,
+            "finding_sites": _sites(plan, source.laterality),
             "algorithm_id": _algorithm(authorship),
         }
 
     score = [] if lesion.score is None else [(codes.PROBABILITY, lesion.score, codes.NO_UNITS)]
+    told = [] if findings.model.outlines_structures else [*_axes(lesion), *score]
     frames = frames_of_segment(segmentation, lesion.label)
     outline = sr.PlanarROIMeasurementsAndQualitativeEvaluations(
         referenced_region=_outline(lesion, source),
-        measurements=_measurements([_area(lesion), *(() if source.is_placed else (*_axes(lesion), *score))]),
+        measurements=_measurements([_area(lesion), *([] if source.is_placed else told)]),
         geometric_purpose=coded(codes.OUTLINE),
         **common(),
     )
@@ -71,7 +73,7 @@ def lesion_groups(
                 segment_number=lesion.label,
                 source_images=_source_images(frames, source),
             ),
-            measurements=_measurements([*volume, *_axes(lesion), *score]),
+            measurements=_measurements([*volume, *told]),
             **common(),
         )
         return [whole, outline]
@@ -91,16 +93,37 @@ def lesion_groups(
     return [outline, in_segment]
 
 
+def not_outlined_group(plan: SegmentPlan, part: str, laterality: str, authorship: Authorship) -> Any:
+    """A structure that was looked for in a source and not outlined: coded, and without a number.
+
+    Parameters
+    ----------
+    part : tells the sources of a study apart, see `gather.part_of`
+    """
+    group = sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=sr.TrackingIdentifier(
+            uid=authorship.key.structure_uid(part, plan.number), identifier=plan.label
+        ),
+        finding_type=coded(plan.kind),
+        finding_category=coded(plan.category),
+        finding_sites=_sites(plan, laterality),
+        algorithm_id=_algorithm(authorship),
+        qualitative_evaluations=[
+            sr.QualitativeEvaluation(name=coded(codes.OUTLINING), value=coded(codes.NOT_OUTLINED))
+        ],
+    )
+    return group
+
+
 def statement_group(
     index: int, source: RepairedSource, findings: Findings, authorship: Authorship, *, revised: bool
 ) -> Any:
     """What is said about a whole source: findings or none, its class, scores as text, and the limits."""
     one = findings.sources[index]
     lesions = findings.lesions_of(index)
-    evaluations = [
-        (codes.PROCESSING_SUMMARY, codes.WITH_FINDINGS if lesions else codes.WITHOUT_FINDINGS),
-        (codes.PRESENCE, codes.PRESENT if lesions else codes.ABSENT),
-    ]
+    evaluations = [(codes.PROCESSING_SUMMARY, codes.WITH_FINDINGS if lesions else codes.WITHOUT_FINDINGS)]
+    if not findings.model.outlines_structures:
+        evaluations.append((codes.PRESENCE, codes.PRESENT if lesions else codes.ABSENT))
     plan = findings.model.class_plan(one.class_name)
     if plan is not None:
         evaluations.append((codes.CLASSIFICATION, plan.concept))
@@ -125,7 +148,10 @@ def statement_group(
         if not source.is_placed
         else None,
     )
-    texts = [] if lesions else [findings.model.negative_statement]
+    if findings.model.outlines_structures:
+        texts = sentences_of(findings, index)
+    else:
+        texts = [] if lesions else [findings.model.negative_statement]
     if one.class_scores:
         # As text: a bare number without an outline stops some viewers from loading the report.
         shown = sorted(one.class_scores.items(), key=lambda item: -item[1])
@@ -136,6 +162,20 @@ def statement_group(
     texts += [RESEARCH_SENTENCE, findings.model.card_line]
     append_texts(group, texts)
     return group
+
+
+def _sites(plan: SegmentPlan, laterality: str) -> list[sr.FindingSite] | None:
+    """Where it is: the region, the part of it, and the side that the package or the image names."""
+    if plan.region is None:
+        return None
+    side = _SIDES.get(plan.side or laterality)
+    return [
+        sr.FindingSite(
+            anatomic_location=coded(plan.region),
+            laterality=coded(side) if side else None,
+            topographical_modifier=coded(plan.modifier) if plan.modifier else None,
+        )
+    ]
 
 
 def append_texts(group: Any, texts: Iterable[str]) -> None:

@@ -52,6 +52,12 @@ class RunKey:
         """Tracking UID of a lesion seen for the first time; `source_uid` names where, `label` which."""
         return own_uid(_canonical("tracking", self.instance_uid("SEG", source_uid), label), root=self.root)
 
+    def structure_uid(self, source_uid: str, number: int) -> str:
+        """Tracking UID of a named structure: the same in every revision and version of the model."""
+        return own_uid(
+            _canonical("structure", self.study_uid, self.model, source_uid, number), root=self.root
+        )
+
     def digest_of_run(self) -> str:
         """Sixteen hexadecimal digits that name this run in Contributing Equipment."""
         canonical = _canonical("run", *self._model(), sorted(self.inputs), self.revision)

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Final
+
 from pipeline.results.findings import Findings, Lesion
+
+STRUCTURES_TOLD: Final = 4  # in one line; the report and the page have all of them
 
 
 def headline(findings: Findings) -> str:
-    """One line: "2 lesions · 14.2 mL · long axis 31 mm", "malignant 0.91 · 18 × 11 mm", "no lesion found"."""
+    """One line: "2 lesions · 14.2 mL · long axis 31 mm", "malignant 0.91 · 18 × 11 mm", "no lesion found";
+    of structures "Hippocampus anterior 1.32 mL, posterior 1.51 mL".
+    """
+    if findings.model.outlines_structures:
+        return _structures(findings)
     parts = []
     if findings.class_name is not None:
         parts.append(f"{findings.class_name} {findings.class_scores[findings.class_name]:.2f}")
@@ -26,10 +35,39 @@ def headline(findings: Findings) -> str:
     return " · ".join(parts)
 
 
+def _structures(findings: Findings) -> str:
+    """The structures of the source that decides, in the package's order; words they all begin with once."""
+    found = {one.number: one.lesion for one in findings.lesions_of(findings.deciding_source)}
+    if not found:
+        return "no structure outlined"
+    plans = findings.model.structures
+    others = short_names([plan.label for plan in plans])[1:]
+    told = [
+        f"{name} {size_words(found[plan.number]) if plan.number in found else 'not outlined'}"
+        for name, plan in zip((plans[0].label, *others), plans, strict=True)
+    ]
+    more = len(told) - STRUCTURES_TOLD
+    return ", ".join([*told[:STRUCTURES_TOLD], *([f"and {more} more"] if more > 0 else [])])
+
+
+def short_names(labels: Sequence[str]) -> list[str]:
+    """Labels without the words that all of them begin with; whole where one would be left without any."""
+    words = [label.split() for label in labels]
+    shared = 0
+    for column in zip(*words, strict=False):
+        if len(set(column)) > 1:
+            break
+        shared += 1
+    if len(labels) < 2 or any(len(one) <= shared for one in words):
+        return list(labels)
+    return [" ".join(one[shared:]) for one in words]
+
+
 def is_urgent(findings: Findings) -> bool:
     """Whether a person should look soon: a class the package calls urgent, or more volume than it allows."""
     plan = findings.model.class_plan(findings.class_name)
     volume = total_volume_ml(findings)
+    # A package of structures has no limit: their size is a measurement.
     limit = findings.model.urgent_ml
     return bool(plan and plan.urgent) or (limit is not None and volume is not None and volume >= limit)
 

@@ -26,6 +26,13 @@ def import_model(
         list[str] | None,
         typer.Option("--label", help="Which label is the finding; again for more, drawn as one."),
     ] = None,
+    structures: Annotated[
+        bool,
+        typer.Option(
+            "--structures",
+            help="Each label is a structure with a segment of its own; so it is for several without --label.",
+        ),
+    ] = False,
     folds: Annotated[
         list[str] | None, typer.Option("--fold", help="Which folds of nnU-Net; again for more. All without.")
     ] = None,
@@ -61,7 +68,7 @@ def import_model(
             **dict(zip(("columns", "rows", "slices"), orientation, strict=True)),
         }
     )
-    wishes = Wishes(tuple(labels or ()), tuple(folds or ()), orient, sizes)
+    wishes = Wishes(tuple(labels or ()), tuple(folds or ()), orient, sizes, structures)
     reading = read_and_write(path, out, name, wishes, datetime.now(UTC).date())
     if as_json:
         print_json({"id": name, "folder": out, "read": reading.read, "guessed": reading.guessed})
@@ -98,7 +105,7 @@ def finish(
                 "digest": package.digest,
                 "folder": package.folder,
                 "probability_difference": golden.probability_difference,
-                "lesions": golden.lesions,
+                package.manifest.findings.kind: golden.lesions,
             }
         )
         return

@@ -116,7 +116,16 @@ def _findings(findings: Mapping[str, Any] | None) -> dict[str, Any]:
         "lesions": [_lesion(lesion) for lesion in findings.get("lesions", [])],
         "class": findings.get("class"),
         "scores": dict(findings.get("scores") or {}),
+        **_structures(findings.get("structures") or {}),
     }
+
+
+def _structures(structures: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a model of structures the parts that were outlined; of others nothing."""
+    if not structures:
+        return {}
+    parts = [{"label": one["label"], **_lesion(one)} for one in structures["parts"] if one["found"]]
+    return {"structures": parts}
 
 
 def _lesion(lesion: Mapping[str, Any]) -> dict[str, Any]:

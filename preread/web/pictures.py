@@ -20,6 +20,7 @@ from preread.web.overlay import SegmentMask, overlay_png
 from preread.web.site import Site, look_of, number_in, render, site_of
 from preread.web.slices import SeriesSlices, SliceRef, png, slice_png
 from preread.web.study import images_of, view_of
+from preread.web.views import outlined_of
 
 WINDOW_MAX = 1e9
 
@@ -38,7 +39,7 @@ def viewer(request: Request) -> Response:
     marks = [index for index, ref in enumerate(slices.slices) if _has(drawn, ref)]
     keys = {}
     for job in view.jobs:
-        for lesion in (job.findings or {}).get("lesions") or ():
+        for lesion in outlined_of(job.findings or {}):
             sop_uid, frame = str(lesion.get("key_sop_uid") or ""), lesion.get("key_frame")
             index = slices.index_of(sop_uid, frame)
             if index is not None:
@@ -55,6 +56,7 @@ def viewer(request: Request) -> Response:
         keys=keys,
         start=keys.get(asked, first),
         has_segmentation=bool(segmentations),
+        things=_things(view),
     )
 
 
@@ -147,12 +149,22 @@ def _segmentations(view: StudyView) -> list[ResultRecord]:
     return [r for r in view.results if r.kind == "SEG" and r.revision == newest[r.model]]
 
 
+def _things(view: StudyView) -> str:
+    """What is outlined in a study, in a word."""
+    kinds = {
+        "structures" if (job.findings or {}).get("structures") else "lesions"
+        for job in view.jobs
+        if job.findings
+    }
+    return kinds.pop() if len(kinds) == 1 else "outlines"
+
+
 def _lesion_numbers(view: StudyView) -> Mapping[str, int]:
     """Number of a lesion as the findings list it, by tracking UID: segments are numbered per object."""
     return {
         str(lesion["tracking_uid"]): int(lesion["number"])
         for job in view.jobs
-        for lesion in (job.findings or {}).get("lesions") or ()
+        for lesion in outlined_of(job.findings or {})
         if lesion.get("tracking_uid")
     }
 

@@ -18,9 +18,14 @@ _NOTHING_IN_CLASS = (None, "normal")
 
 @dataclass(frozen=True)
 class LesionLine:
-    """One lesion in the list; `sop_uid` and `frame_number` say where its key image is."""
+    """One lesion or structure in the list; `sop_uid` and `frame_number` say where its key image is.
+
+    `name` is that of a structure, empty for a lesion; `is_found` is False where it was not outlined.
+    """
 
     number: int
+    name: str
+    is_found: bool
     measures: tuple[str, ...]
     score: float | None
     sop_uid: str
@@ -48,6 +53,7 @@ class Analysis:
     card: Card | None
     headline: str
     lesions: tuple[LesionLine, ...]
+    totals: tuple[tuple[str, str], ...]  # of structures: name, volume with its unit
     class_name: str | None
     scores: tuple[tuple[str, float], ...]
     notes: tuple[str, ...]
@@ -56,7 +62,7 @@ class Analysis:
 
     @property
     def has_findings(self) -> bool:
-        """Whether something was found."""
+        """Whether there is something to look at; structures are, also when they were not outlined."""
         return bool(self.lesions) or self.class_name not in _NOTHING_IN_CLASS
 
     @property
@@ -104,8 +110,11 @@ def _analysis(
         card=cards.get(job.model or ""),
         headline=plain(findings.get("headline")),
         lesions=tuple(
-            _lesion(lesion, series_of_image, cards.get(job.model or ""))
-            for lesion in findings.get("lesions") or ()
+            _lesion(lesion, series_of_image, cards.get(job.model or "")) for lesion in outlined_of(findings)
+        ),
+        totals=tuple(
+            (plain(total["label"]), "–" if total["volume_ml"] is None else measures_of(total)[0])
+            for total in (findings.get("structures") or {}).get("totals") or ()
         ),
         class_name=findings.get("class"),
         scores=tuple((plain(name), float(score)) for name, score in scores),
@@ -119,6 +128,12 @@ def _analysis(
     )
 
 
+def outlined_of(findings: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    """Lesions of the findings of a job, and the structures that were looked for, in their order."""
+    parts = (findings.get("structures") or {}).get("parts") or ()
+    return (*(findings.get("lesions") or ()), *parts)
+
+
 def _deliveries_of(
     result: ResultRecord, deliveries: Sequence[DeliveryRecord]
 ) -> tuple[tuple[DeliveryRecord, Sign], ...]:
@@ -130,9 +145,10 @@ def _lesion(lesion: Mapping[str, Any], series_of_image: Mapping[str, int], card:
     sop_uid = str(lesion.get("key_sop_uid") or "")
     frame = lesion.get("key_frame")
     number = int(lesion["number"])
-    first = card.manifest.findings.segments[0].colour if card and card.manifest else NO_CARD_COLOUR
     return LesionLine(
         number=number,
+        name=plain(lesion.get("label")),
+        is_found=bool(lesion.get("found", True)),
         measures=measures_of(lesion),
         score=lesion.get("score"),
         sop_uid=sop_uid,
@@ -140,8 +156,15 @@ def _lesion(lesion: Mapping[str, Any], series_of_image: Mapping[str, int], card:
         series_id=series_of_image.get(sop_uid),
         tracking_uid=str(lesion.get("tracking_uid") or ""),
         # As in SEG, overlay and picture.
-        colour="#{:02x}{:02x}{:02x}".format(*to_rgb(lesion_colour(first, number))),
+        colour="#{:02x}{:02x}{:02x}".format(*to_rgb(_colour(card, number, is_structure="label" in lesion))),
     )
+
+
+def _colour(card: Card | None, number: int, *, is_structure: bool) -> tuple[float, float, float]:
+    segments = card.manifest.findings.segments if card and card.manifest else ()
+    if is_structure and number <= len(segments):
+        return segments[number - 1].colour
+    return lesion_colour(segments[0].colour if segments else NO_CARD_COLOUR, number)
 
 
 def measures_of(lesion: Mapping[str, Any]) -> tuple[str, ...]:

@@ -315,11 +315,18 @@ def test_a_transform_with_other_arguments_is_refused(one):
 def test_maps_are_chosen_by_name_or_number():
     labels = labels_of({}, 3)
     assert labels == {0: "map 0", 1: "map 1", 2: "map 2"}
-    assert chosen_heads({0: "background", 1: "a"}, (), "softmax", "x") == (1,)
-    assert chosen_heads(labels, ("2", "map 1"), "softmax", "x") == (2, 1)
-    for wanted, words in (((), "several maps"), (("x",), "no map 'x'")):
-        with pytest.raises(ImportRefusal, match=words):
-            chosen_heads(labels, wanted, "softmax", "x")
+    assert chosen_heads({0: "background", 1: "a"}, Wishes(), "softmax", "x") == (1,)
+    assert chosen_heads(labels, Wishes(labels=("2", "map 1")), "softmax", "x") == (2, 1)
+    with pytest.raises(ImportRefusal, match="no map 'x'"):
+        chosen_heads(labels, Wishes(labels=("x",)), "softmax", "x")
+
+
+def test_maps_that_exclude_each_other_are_structures_and_others_need_a_choice():
+    labels = labels_of({}, 3)
+    assert chosen_heads(labels, Wishes(), "softmax", "x") == (1, 2)
+    with pytest.raises(ImportRefusal, match="that may overlap"):
+        chosen_heads(labels, Wishes(), "sigmoid", "x")
+    assert chosen_heads(labels, Wishes(labels=("0", "1")), "sigmoid", "x") == (0, 1)
 
 
 def test_a_bundle_without_activations_is_guessed_and_said():

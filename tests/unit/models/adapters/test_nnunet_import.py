@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from models.adapters.finishing import finish
 from models.adapters.importing import import_model
+from models.adapters.nnunet import chosen_labels
 from models.adapters.nnunet_plans import check_trainer, heads_by_label, read_plan
 from models.adapters.reading import Wishes
 from models.adapters.refusal import ImportRefusal
@@ -246,8 +247,97 @@ def test_a_trainer_that_may_change_the_network_is_refused_by_name():
             check_trainer(name, "x")
 
 
-def test_several_labels_need_a_choice(tmp_path):
+def test_several_labels_become_structures_by_their_names(tmp_path):
     model = write_trained_model(tmp_path / "model", "resenc_2d")
-    with pytest.raises(ImportRefusal, match=r"several labels \(label1, label2\)"):
-        import_model(model, tmp_path / "out", "some-id", Wishes(), TODAY)
-    assert not (tmp_path / "out").exists()
+    reading = import_model(model, tmp_path / "out", "some-id", Wishes(), TODAY)
+    assert [(one.label, one.heads) for one in reading.structures] == [("label1", (1,)), ("label2", (2,))]
+    draft = json.loads((tmp_path / "out/draft.json").read_text())
+    assert draft["findings"]["kind"] == "structures"
+    assert [(one["number"], one["label"], one["heads"]) for one in draft["findings"]["segments"]] == [
+        (1, "label1", [1]),
+        (2, "label2", [2]),
+    ]
+    colours = [one["colour"] for one in draft["findings"]["segments"]]
+    assert colours[0] != colours[1]
+    assert draft["grid"]["tiling"]["lesion_heads"] == []
+    assert draft["postprocess"] == [{"step": "argmax"}]
+    assert "negative_statement" not in draft["findings"]
+    notes = (tmp_path / "out/IMPORT.md").read_text()
+    for place in ("segments.0.category", "segments.0.type", "segments.1.category", "segments.1.type"):
+        assert f"`findings.{place}`" in notes
+    assert "negative_statement" not in notes
+
+
+def test_chosen_labels_are_one_finding_unless_they_are_said_to_be_structures(tmp_path):
+    model = write_trained_model(tmp_path / "model", "resenc_2d")
+    both = ("label2", "label1")
+    folded = import_model(model, tmp_path / "lesion", "some-id", Wishes(labels=both), TODAY)
+    assert folded.structures == ()
+    assert folded.grid.tiling.lesion_heads == (2, 1)
+    one = import_model(model, tmp_path / "one", "some-id", Wishes(labels=both[:1], structures=True), TODAY)
+    assert [(each.label, each.heads) for each in one.structures] == [("label2", (2,))]
+
+
+def test_overlapping_regions_are_no_structures():
+    known, where = ("whole", "core"), "dataset.json"
+    with pytest.raises(ImportRefusal, match=r"several regions \(whole, core\); they overlap"):
+        chosen_labels(known, Wishes(), has_regions=True, where=where)
+    assert chosen_labels(known, Wishes(labels=("core",)), has_regions=True, where=where) == ("core",)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_filled_draft_of_structures_becomes_a_package_when_the_maps_agree(tmp_path, own):
+    model = write_trained_model(tmp_path / "model", "resenc_2d")
+    folder = tmp_path / "packages/parts"
+    import_model(model, folder, "parts", Wishes(), TODAY)
+    codes = {"value": "78961009", "scheme": "SCT", "meaning": "Spleen"}
+    fill(folder, leave_out=("findings.negative_statement",))
+    draft = json.loads((folder / "draft.json").read_text())
+    draft["findings"]["segments"][1] |= {"category": codes}
+    (folder / "draft.json").write_text(json.dumps(draft))
+    image = np.random.default_rng(4).normal(100, 20, (3, 16, 16)).astype(np.float32)
+    np.savez(
+        tmp_path / "in.npz",
+        image=image,
+        affine=np.diag([1.0, 1.0, 4.0, 1.0]),
+        pixel_spacing_mm=[1.0, 1.0],
+        slice_spacing_mm=4.0,
+    )
+    maps = np.stack([expected_of("resenc_2d", 1, image, [head]) for head in (0, 1, 2)])
+    stored = {"probabilities": maps} if own else {"probability": maps[1:]}
+    np.savez(tmp_path / "out.npz", **stored)
+    with pytest.raises(ImportRefusal, match=r"still empty: findings\.segments\.1\.type"):
+        finish(folder, tmp_path / "in.npz", tmp_path / "out.npz", tolerance=0.001)
+    draft["findings"]["segments"][1] |= {"type": codes}
+    (folder / "draft.json").write_text(json.dumps(draft))
+    finished = finish(folder, tmp_path / "in.npz", tmp_path / "out.npz", tolerance=0.001)
+    assert finished.golden.passed
+    sizes = finished.package.manifest.golden.structure_voxels
+    expected = np.bincount(maps.argmax(0).ravel(), minlength=3)[1:]
+    assert np.abs(np.array(sizes) - expected).max() <= 1
+    assert sum(sizes) > 0
+
+
+def test_structures_whose_maps_are_swapped_stay_a_draft(tmp_path):
+    model = write_trained_model(tmp_path / "model", "resenc_2d")
+    folder = tmp_path / "packages/parts"
+    import_model(model, folder, "parts", Wishes(), TODAY)
+    fill(folder, leave_out=("findings.negative_statement",))
+    draft = json.loads((folder / "draft.json").read_text())
+    draft["findings"]["segments"][1] |= {
+        key: {"value": "78961009", "scheme": "SCT", "meaning": "Spleen"} for key in ("category", "type")
+    }
+    (folder / "draft.json").write_text(json.dumps(draft))
+    image = np.random.default_rng(4).normal(100, 20, (3, 16, 16)).astype(np.float32)
+    np.savez(
+        tmp_path / "in.npz",
+        image=image,
+        pixel_spacing_mm=[1.0, 1.0],
+        slice_spacing_mm=4.0,
+        affine=np.eye(4) * [1, 1, 4, 1],
+    )
+    swapped = np.stack([expected_of("resenc_2d", 1, image, [head]) for head in (2, 1)])
+    np.savez(tmp_path / "out.npz", probability=swapped)
+    with pytest.raises(ImportRefusal, match="computes something else than the original"):
+        finish(folder, tmp_path / "in.npz", tmp_path / "out.npz", tolerance=0.02)
+    assert (folder / "draft.json").exists()

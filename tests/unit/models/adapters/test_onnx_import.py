@@ -144,12 +144,29 @@ def test_a_refused_file_leaves_nothing(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
 
 
-def test_three_maps_need_a_choice(tmp_path):
-    with pytest.raises(ImportRefusal, match="3 maps come out"):
-        import_network(tmp_path, small_network(heads=3)[0])
+def test_chosen_maps_of_three_are_one_finding(tmp_path):
     folder = import_network(tmp_path, small_network(heads=3)[0], Wishes(labels=("2", "1")))
     draft = json.loads((folder / "draft.json").read_text())
     assert draft["grid"]["tiling"]["lesion_heads"] == [2, 1]
+    assert "kind" not in draft["findings"]
+
+
+@pytest.mark.parametrize("last", [None, "Softmax"])
+def test_three_maps_without_a_choice_are_background_and_two_structures(tmp_path, last):
+    folder = import_network(tmp_path, small_network(heads=3, last=last)[0])
+    draft = json.loads((folder / "draft.json").read_text())
+    assert [(one["label"], one["heads"]) for one in draft["findings"]["segments"]] == [
+        ("Map 1", [1]),
+        ("Map 2", [2]),
+    ]
+    first = {"step": "argmax"} if last is None else {"step": "threshold", "probability": 0.5}
+    assert draft["postprocess"] == [first]
+    assert "does not name its maps" in (folder / "IMPORT.md").read_text()
+
+
+def test_maps_that_may_overlap_need_a_choice(tmp_path):
+    with pytest.raises(ImportRefusal, match="3 maps come out that may overlap"):
+        import_network(tmp_path, small_network(heads=3, last="Sigmoid")[0])
 
 
 def test_the_steps_before_the_graph_are_for_a_person_to_write(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 from models import applicability
 from models.applicability import AnyOf, Applicability, Condition, Preference
 from models.manifest import Manifest, ModelInput
-from pipeline.reading.applicability import judge, spacing_refusal
+from pipeline.reading.applicability import extent_refusal, judge, spacing_refusal
 from pipeline.reading.selection import SeriesHeaders, representatives, select
 
 FLAIR = Applicability(
@@ -200,6 +200,24 @@ def test_spacing_outside_the_range_is_refused_and_unknown_spacing_is_not():
     assert spacing_refusal(rules, None, None) is None
     assert spacing_refusal(rules, (0.5, 2.0), 5.0).code == "PIXEL-SPACING"
     assert spacing_refusal(rules, (0.5, 0.5), 9.0).code == "SLICE-SPACING"
+
+
+def test_a_stack_that_covers_more_or_less_than_the_model_reads_is_refused():
+    """A model of crops refuses a whole head, whatever the matrix."""
+    rules = Applicability(field_of_view_mm=(20.0, 80.0), stack_extent_mm=(10.0, 80.0))
+    crop = (36, 50, 35)
+    assert extent_refusal(rules, crop, (1.0, 1.0), 1.0) is None
+    head = extent_refusal(rules, (170, 256, 256), (0.94, 0.94), 1.0)
+    assert head.code == "FIELD-OF-VIEW"
+    assert "241 x 241 mm" in head.sentence
+    assert extent_refusal(rules, crop, (0.3, 1.0), 1.0).code == "FIELD-OF-VIEW"
+    assert extent_refusal(rules, crop, (1.0, 2.5), 1.0).code == "FIELD-OF-VIEW"
+    assert extent_refusal(rules, crop, (1.0, 1.0), 3.0).code == "STACK-EXTENT"
+    assert extent_refusal(rules, (5, 50, 35), (1.0, 1.0), 1.0).code == "STACK-EXTENT"
+    # Both ends belong to the range; what is unknown is accepted, as with spacings.
+    assert extent_refusal(rules, (80, 80, 20), (1.0, 1.0), 1.0) is None
+    assert extent_refusal(rules, (1, 9000, 9000), None, None) is None
+    assert extent_refusal(Applicability(), (1, 9000, 9000), (1.0, 1.0), 1.0) is None
 
 
 def test_representatives_are_few_and_span_the_series():
