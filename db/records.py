@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any, Literal, NamedTuple
 
 JobKind = Literal["plan", "analyse"]
-ResultKind = Literal["SEG", "SR", "SC"]
+ResultKind = Literal["SEG", "SR", "SC", "HEAT"]
 StudyState = Literal["receiving", "whole", "analysing", "done"]
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 DeliveryState = Literal["queued", "sending", "delivered", "parked", "dropped"]

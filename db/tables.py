@@ -303,7 +303,8 @@ RESULT = Table(
     Column("created_at", Float, nullable=False),
     Column("predecessor_sop_uid", Text),
     *_location(),
-    _one_of("kind", "SEG", "SR", "SC"),
+    # HEAT is a heat map in a form of our own (pipeline.results.heat_map); it is kept and never sent.
+    _one_of("kind", "SEG", "SR", "SC", "HEAT"),
     Index("ix_result_owner", "store", "segment", "epoch"),
 )
 

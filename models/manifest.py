@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from models.applicability import Applicability, Text
+from models.explanation.block import Explain
 from models.grid_steps import Grid
 from models.networks.registry import EffNetLite0UNetSpec, NetworkSpec
 from models.steps import (
@@ -271,6 +272,7 @@ class Manifest(Strict):
     origin: Origin | None = None
     runtime: Runtime
     golden: Golden
+    explain: Explain | None = None  # None: never measured, and nothing is shown
     card: Card
 
     @model_validator(mode="after")
@@ -284,6 +286,8 @@ class Manifest(Strict):
             raise ValueError("task.kind and findings.classes disagree about classes")
         self._check_grid()
         self._check_steps()
+        if self.explain is not None and self.explain.method != "none" and not classes:
+            raise ValueError("explain is for classes of the whole image, and there are none")
         for step in self.postprocess:
             if isinstance(step, ImageGate) and step.class_name not in classes:
                 raise ValueError(

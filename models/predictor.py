@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from models.explanation.attention import Attention
 from models.inference.batches import Batches, fitting_batch
 from models.inference.layout import LaidOut, Layout
 from models.inference.structures import lesion_on_grid
@@ -48,6 +49,7 @@ class Prediction:
     notes : sentences a reader should see
     structure_scores : mean probability of each structure by its number, None of one that was not found; None
     for a package of lesions
+    attention : the heat map of the class, where it was asked for and the package's passed its tests
     """
 
     probability: FloatArray
@@ -57,6 +59,7 @@ class Prediction:
     class_name: str | None
     notes: tuple[str, ...]
     structure_scores: tuple[float | None, ...] | None = None
+    attention: Attention | None = None
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ class SeriesChoice:
 
 @dataclass(frozen=True, eq=False)
 class WrittenObject:
-    """One result object as the bytes of a Part 10 file."""
+    """One result object as the bytes of a Part 10 file; a heat map as those of its own form."""
 
     kind: ResultKind
     sop_uid: str

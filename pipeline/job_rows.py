@@ -64,7 +64,8 @@ def commit(
 
     Parameters
     ----------
-    results : the objects of `finished`, durable already; each goes to every destination of the study's sender
+    results : the objects of `finished`, durable already; each DICOM object goes to every destination of the
+    study's sender
     """
     deliveries = _deliveries(database, settings, claim, results) if results else []
     if isinstance(finished, EarlyPlan):
@@ -79,7 +80,13 @@ def _deliveries(
 ) -> list[NewDelivery]:
     view = study_view(database, claim.study_uid)
     destinations = settings.destinations_of(view.study.source_ae) if view else ()
-    return [NewDelivery(result.sop_uid, peer.name) for result in results for peer in destinations]
+    return deliveries_of(results, [peer.name for peer in destinations])
+
+
+def deliveries_of(results: Sequence[NewResult], destinations: Sequence[str]) -> list[NewDelivery]:
+    """Every DICOM object to every destination; a heat map is none and stays here."""
+    sent = [result for result in results if result.kind != "HEAT"]
+    return [NewDelivery(result.sop_uid, name) for result in sent for name in destinations]
 
 
 def _commit_plan(

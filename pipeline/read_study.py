@@ -9,8 +9,10 @@ of the machine leave as exceptions.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
+from models.explanation.attending import shown_attention
 from models.manifest import ModelInput
 from models.memory import TooLarge
 from models.package import Package
@@ -152,7 +154,7 @@ def _predict(
     refusal: Refusal | None = None
     for source in sources:
         try:
-            predicted.append((source, predictor.predict(source.volume)))
+            predicted.append((source, _explained(source, predictor.predict(source.volume), predictor)))
         except (PreprocessError, TooLarge) as error:
             why = error.what if isinstance(error, TooLarge) else str(error)
             model = predictor.package.manifest.id
@@ -160,3 +162,15 @@ def _predict(
     if predicted or refusal is None:
         return predicted
     return refusal
+
+
+def _explained(source: SourceSeries, prediction: Prediction, predictor: Predictor) -> Prediction:
+    """The prediction with the heat map of its class, where the package's maps passed their tests."""
+    attention = shown_attention(
+        predictor.network,
+        predictor.device,
+        predictor.package.manifest,
+        source.volume,
+        prediction.class_name,
+    )
+    return prediction if attention is None else replace(prediction, attention=attention)

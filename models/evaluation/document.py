@@ -15,6 +15,7 @@ from models.evaluation.gates import GateOutcome, StratumFigure
 from models.evaluation.lesion_figures import FrocReport
 from models.evaluation.measures import CaseMeasures
 from models.evaluation.overlap import OutlineCounts
+from models.robustness.document import Robustness
 from models.training.cases import DataKind
 
 FORMAT = "preread-evaluation/1"
@@ -60,6 +61,7 @@ class Evaluation:
     case_word : what a case is called, in the plural
     gates : None where nothing is demanded: no gates file, or not the scored fold
     unknown : what the data cannot say
+    robustness : None where it was not measured
     """
 
     package: PackageIdentity
@@ -80,6 +82,7 @@ class Evaluation:
     unknown: tuple[str, ...]
     environment: dict[str, str]
     cases: tuple[JudgedCase, ...]
+    robustness: Robustness | None = None
 
     @property
     def passed(self) -> bool | None:

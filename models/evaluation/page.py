@@ -14,9 +14,13 @@ from models.evaluation.charts import coverage_chart, forest_chart, froc_chart, r
 from models.evaluation.document import Evaluation
 from models.evaluation.pictures import FOUND_COLOUR, TRUTH_COLOUR
 from models.evaluation.published import PUBLISHED
+from models.evaluation.robustness_charts import attack_charts, natural_charts
 from models.evaluation.scales import SCALES
 from models.evaluation.sheets import CasePicture
+from models.explanation.limits import ENERGY_RATIO_MIN, SHIFT_SSIM_MIN
 from models.manifest import Manifest
+from models.robustness.drops import METRIC_WORDS
+from models.robustness.natural import LIMIT_POINTS, LIMIT_SEVERITY
 
 TEMPLATES = Path(__file__).parent / "templates"
 FORESTS = {
@@ -51,9 +55,13 @@ def report_page(
         if any(row.division == "all" for row in rows):
             forests.append((words, forest_chart(rows, words)))
     classes = evaluation.classes
+    attacks = evaluation.robustness.adversarial if evaluation.robustness else None
     return environment.get_template("report.html").render(
         it=evaluation,
         card=manifest.card,
+        explain=manifest.explain,
+        energy_ratio_min=ENERGY_RATIO_MIN,
+        shift_ssim_min=SHIFT_SSIM_MIN,
         style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         amount=amount,
         unit=SCALES[evaluation.dataset].length_unit,
@@ -61,6 +69,12 @@ def report_page(
         roc=roc_chart(classes) if classes else None,
         reliability=reliability_chart(classes) if classes else None,
         coverage=coverage_chart(classes) if classes else None,
+        natural=natural_charts(evaluation.robustness.natural) if evaluation.robustness else [],
+        attacks=attack_charts(attacks) if attacks else [],
+        attack_cases=attacks.cases if attacks else 0,
+        metric_words=METRIC_WORDS,
+        limit_points=LIMIT_POINTS,
+        limit_severity=LIMIT_SEVERITY,
         forests=forests,
         worst=[shown_picture(picture) for picture in worst],
         at_random=[shown_picture(picture) for picture in at_random],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from models.evaluation.document import Evaluation, write_json
@@ -9,7 +10,10 @@ from models.evaluation.kept_predictions import KeptPredictions
 from models.evaluation.page import report_page
 from models.evaluation.run import Progress, ReportSubset, data_folder_of, evaluate_fully, judge_cases
 from models.evaluation.sheets import pictures_of, random_cases, save_sheet, worst_cases
+from models.package import Package
 from models.predictor import Predictor
+from models.robustness.document import Robustness, read_robustness
+from models.robustness.measuring import JSON as ROBUSTNESS
 from models.training.recipes import RECIPES
 from models.training.split import read_split, split_path
 
@@ -27,6 +31,8 @@ def write_report(
 ) -> Evaluation:
     """Evaluate and write everything into `out`; what was predicted there before is not predicted again.
 
+    Robustness is in it where it was measured into `out`, see models.robustness.measuring.
+
     Raises
     ------
     CasesError, SplitError
@@ -38,7 +44,9 @@ def write_report(
     package = predictor.package
     kept = KeptPredictions(predictor, out / PREDICTIONS)
     cases = judge_cases(kept, data_folder, subset, progress)
-    evaluation = evaluate_fully(package, cases, subset)
+    evaluation = replace(
+        evaluate_fully(package, cases, subset), robustness=measured_before(package, subset, out)
+    )
     kind = RECIPES[package.manifest.id].kind
     folder, items = data_folder_of(kind, data_folder), read_split(split_path(kind)).items
     worst = pictures_of(worst_cases(cases), kept, kind, folder, items)
@@ -49,3 +57,11 @@ def write_report(
     (out / PAGE).write_text(page, encoding="utf-8")
     write_json(evaluation, out / JSON)
     return evaluation
+
+
+def measured_before(package: Package, subset: ReportSubset, out: Path) -> Robustness | None:
+    """The robustness of this package on this part of the split, where it lies in the folder."""
+    split = read_split(split_path(RECIPES[package.manifest.id].kind))
+    return read_robustness(
+        out / ROBUSTNESS, package_digest=package.digest, subset=subset, split_sha256=split.sha256
+    )

@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from models.explanation.attention import Attention
 from pipeline.results.codes import Code
 from pipeline.results.colours import lesion_colour
 from pipeline.results.outline import Point, Points
@@ -160,6 +161,7 @@ class SourceFindings:
     class_name: str | None
     class_scores: Mapping[str, float]
     notes: tuple[str, ...]
+    attention: Attention | None = None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from models.explanation.attention import CAPTION
 from models.predictor import Prediction
 from pipeline.reading.source_series import SourceSeries
 from pipeline.results.authorship import Authorship
@@ -49,6 +50,7 @@ def gather_findings(
                 class_name=prediction.class_name,
                 class_scores=dict(prediction.class_scores or {}),
                 notes=(*source.notes, *prediction.notes),
+                attention=prediction.attention,
             )
         )
     if has_structures:
@@ -128,12 +130,28 @@ def part_of(repaired: RepairedSource) -> str:
     return first.sop_uid if first.frame_number is None else f"{first.sop_uid} {first.frame_number}"
 
 
-def findings_json(findings: Findings, repaired: Sequence[RepairedSource]) -> dict[str, Any]:
-    """The findings as the job keeps them, for page, command line and worklist."""
+def findings_json(
+    findings: Findings, repaired: Sequence[RepairedSource], heat_uids: Mapping[int, str]
+) -> dict[str, Any]:
+    """The findings as the job keeps them, for page, command line and worklist.
+
+    Parameters
+    ----------
+    heat_uids : of the kept heat maps, by the index of their source
+    """
     notes = [*findings.notes]
     for one, source in zip(findings.sources, repaired, strict=True):
         notes += [*source.notes, *one.notes]
     has_structures = findings.model.outlines_structures
+    deciding = findings.sources[findings.deciding_source]
+    attention = {}
+    if deciding.attention is not None and findings.deciding_source in heat_uids:
+        attention["attention"] = {
+            "class": deciding.attention.class_name,
+            "method": deciding.attention.method,
+            "caption": CAPTION,
+            "uid": heat_uids[findings.deciding_source],
+        }
     return {
         "lesions": [] if has_structures else [_lesion(one, repaired) for one in findings.lesions],
         **({"structures": _structures(findings, repaired)} if has_structures else {}),
@@ -143,6 +161,7 @@ def findings_json(findings: Findings, repaired: Sequence[RepairedSource]) -> dic
         "notes": list(dict.fromkeys(notes)),
         "urgent": is_urgent(findings),
         "headline": headline(findings),
+        **attention,
     }
 
 

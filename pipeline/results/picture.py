@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from config.identity import RESEARCH_SENTENCE
+from models.explanation.attention import CAPTION
 from pipeline.reading.source_series import SourceSeries
 from pipeline.results.canvas import (
     CALM,
@@ -29,6 +30,7 @@ from pipeline.results.findings import Box, Findings, TrackedLesion
 from pipeline.results.slice_panel import (
     body_view,
     close_view,
+    draw_heat,
     draw_orientation,
     draw_scale,
     draw_slice,
@@ -51,6 +53,8 @@ _CAPTION: Final = 36
 _INSET_LEAST: Final = 170
 _ENLARGED_BELOW: Final = 0.3  # of the image: a larger lesion is seen well without
 _TABLE_ROWS: Final = 8
+_ATTENTION_LEAST: Final = 110
+_ATTENTION_MOST: Final = 240
 
 
 def draw_picture(source: SourceSeries, findings: Findings) -> NDArray[np.uint8]:
@@ -73,6 +77,7 @@ def draw_picture(source: SourceSeries, findings: Findings) -> NDArray[np.uint8]:
     if has_strip:
         _strip(canvas, source, findings, lesions, colours, key, bottom + 24)
     below = _column(canvas, findings, colours)
+    below = _attention(canvas, source, findings, below)
     _enlarged(canvas, source, findings, lesions, colours, key, below)
     _foot(canvas, findings)
     return np.asarray(canvas.image)
@@ -165,6 +170,27 @@ def _main_image(
     canvas.draw.rectangle((_MARGIN, _TOP, _MARGIN + width, bottom), fill=PANEL)
     canvas.image.paste(image, (left, top))
     canvas.text((_MARGIN + 12, _TOP + 8), image_words(source, key), 18, DIM)
+
+
+def _attention(canvas: Canvas, source: SourceSeries, findings: Findings, top: int) -> int:
+    """The heat map of the class over its strongest slice, small, in the column; returns the y below it."""
+    attention = findings.sources[findings.deciding_source].attention
+    room = _FOOTER - 20 - top - _CAPTION
+    if attention is None or room < _ATTENTION_LEAST:
+        return top
+    # Where both fit, the enlarged lesion keeps its place below.
+    height = min(
+        _ATTENTION_MOST, room if room < _ATTENTION_LEAST + _INSET_LEAST + _CAPTION + 16 else room // 2
+    )
+    index = attention.strongest_slice
+    window = grey_window(source)
+    view = body_view(source, window, WIDTH - _MARGIN - _COLUMN, height)
+    image = draw_heat(source, index, view, window, attention.heat)
+    canvas.text((_COLUMN, top), f"{attention.class_name}: {CAPTION}", 17, DIM)
+    x, y = _COLUMN, top + 28
+    canvas.image.paste(image, (x, y))
+    canvas.draw.rectangle((x, y, x + view.width - 1, y + view.height - 1), outline=LINE, width=1)
+    return y + view.height + 16
 
 
 def _enlarged(

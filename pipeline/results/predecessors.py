@@ -24,7 +24,7 @@ from pipeline.results.source_repair import RepairedSource
 class Predecessor:
     """An object of an earlier revision of the same study and model, as the bytes that were stored."""
 
-    kind: Literal["SEG", "SR", "SC"]
+    kind: Literal["SEG", "SR", "SC", "HEAT"]
     part10: bytes
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from pydicom.dataset import Dataset
 
@@ -21,7 +21,9 @@ from pipeline.results.authorship import Authorship, Kind
 from pipeline.results.capture import build_capture
 from pipeline.results.citation import SliceReference
 from pipeline.results.discretion import without_quoted_values
+from pipeline.results.findings import Findings
 from pipeline.results.gather import findings_json, gather_findings, part_of
+from pipeline.results.heat_map import encode
 from pipeline.results.model_identity import NO_MODEL, model_identity
 from pipeline.results.picture import draw_picture, shown_slice
 from pipeline.results.predecessors import Predecessor, earlier_reports
@@ -34,9 +36,9 @@ from pipeline.results.write import to_part10
 
 @dataclass(frozen=True, eq=False)
 class ResultObject:
-    """One object as the bytes that are stored and sent."""
+    """One object as the bytes that are stored and sent; a heat map is stored only."""
 
-    kind: Kind
+    kind: Kind | Literal["HEAT"]
     sop_uid: str
     sop_class: str
     series_uid: str
@@ -140,9 +142,29 @@ def build_result_set(
         objects.append(
             ("SC", build_capture(repaired[findings.deciding_source], picture, slice_index, authorship))
         )
+    heat = _heat_maps([source for source, _, _ in kept], repaired, findings, key)
     return ResultSet(
-        tuple(_written(kind, finished) for kind, finished in objects), findings_json(findings, repaired)
+        (*(_written(kind, finished) for kind, finished in objects), *heat.values()),
+        findings_json(findings, repaired, {index: one.sop_uid for index, one in heat.items()}),
     )
+
+
+def _heat_maps(
+    sources: Sequence[SourceSeries], repaired: Sequence[RepairedSource], findings: Findings, key: RunKey
+) -> dict[int, ResultObject]:
+    """The heat maps there are, by the index of their source."""
+    made = {}
+    for index, (source, one) in enumerate(zip(sources, findings.sources, strict=True)):
+        if one.attention is not None:
+            part = part_of(repaired[index])
+            made[index] = ResultObject(
+                kind="HEAT",
+                sop_uid=key.instance_uid("HEAT", part),
+                sop_class="",  # no DICOM object
+                series_uid=key.series_uid("HEAT", part),
+                part10=encode(one.attention, source, findings.model),
+            )
+    return made
 
 
 @without_quoted_values()

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from models.explanation.attention import heat_over
 from pipeline.reading.image_planes import numbers
 from pipeline.reading.source_series import SourceSeries
 from pipeline.results.canvas import DIM, TEXT, Rgb, font
@@ -152,6 +153,17 @@ def draw_slice(
                 stroke_fill=_HALO,
             )
     return image.resize((view.width, view.height), Image.Resampling.LANCZOS)
+
+
+def draw_heat(
+    source: SourceSeries, index: int, view: View, window: tuple[float, float], heat: NDArray[np.float32]
+) -> Image.Image:
+    """One slice with its heat (slices, rows, columns; 0 to 1) over it, and no outlines."""
+    size, box = (view.width, view.height), (view.left, view.top, view.right, view.bottom)
+    grey = Image.fromarray(_grey(source.volume.array[index], window))
+    warm = Image.fromarray(heat[index]).resize(size, Image.Resampling.BILINEAR, box=box)
+    shown = np.asarray(grey.resize(size, Image.Resampling.BICUBIC, box=box))
+    return Image.fromarray(heat_over(shown, np.asarray(warm)))
 
 
 def draw_scale(image: Image.Image, source: SourceSeries, view: View) -> None:

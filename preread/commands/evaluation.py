@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from models.evaluation.figures import ReportFigure
     from models.evaluation.run import Progress, ReportSubset
     from models.package import Package
+    from models.robustness.document import Robustness
 
 DEFAULT_DATA = Path("../shared/data")
 Frozen = Annotated[bool, typer.Option("--frozen", help="Only the frozen subset that CI checks.")]
@@ -41,6 +42,17 @@ def evaluate(
         typer.Option(help="Folder for report.html, evaluation.json, sheets; holds pictures of patients."),
     ] = None,
     frozen: Frozen = False,
+    robustness: Annotated[
+        bool,
+        typer.Option(
+            "--robustness",
+            help="Measure, too, what corrupted and attacked images cost; needs --out, takes long, goes on "
+            "where it was ended.",
+        ),
+    ] = False,
+    attacked: Annotated[
+        int, typer.Option(min=0, help="With --robustness: how many cases are attacked; 0: none.")
+    ] = 24,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
@@ -53,10 +65,18 @@ def evaluate(
     from models.evaluation.report import write_report
     from models.evaluation.run import declared_figures, evaluate_fully
     from models.predictor import Predictor
+    from models.robustness.measuring import measure_robustness
 
-    package = _with_recipe(package_named(name, config))
+    package = with_recipe(package_named(name, config))
     subset: ReportSubset = "frozen" if frozen else "scored"
-    with _progress(f"evaluating {package.manifest.id}") as progress, _readable_data():
+    if robustness and out is None:
+        raise wrong_use("--robustness needs --out: a folder that keeps what was answered")
+    if robustness and out is not None:
+        with bar(f"corrupting images for {package.manifest.id}") as progress, readable_data():
+            measure_robustness(
+                Predictor(package), data, out, subset=subset, attacked=attacked, progress=progress
+            )
+    with bar(f"evaluating {package.manifest.id}") as progress, readable_data():
         if out is None:
             evaluation = evaluate_fully(package, _judged(package, data, None, subset, progress), subset)
         else:
@@ -71,7 +91,8 @@ def evaluate(
         print_json({"passed": evaluation.passed, "frozen_differences": differences, **asdict(evaluation)})
     else:
         _show(evaluation, differences, out)
-    if evaluation.passed is False or differences:
+    falls = robustness and evaluation.robustness is not None and not evaluation.robustness.natural.passed
+    if evaluation.passed is False or differences or falls:
         raise typer.Exit(EXIT_FAILED)
 
 
@@ -95,16 +116,16 @@ def compare(
     from models.evaluation.run import CASE_WORDS, classes_of
     from models.training.recipes import RECIPES
 
-    packages = [_with_recipe(package_named(name, config)) for name in (first, second)]
+    packages = [with_recipe(package_named(name, config)) for name in (first, second)]
     kinds = {RECIPES[package.manifest.id].kind for package in packages}
     if len(kinds) > 1:
         raise wrong_use(f"{first} and {second} are judged on different data sets: nothing can be compared")
     kind = kinds.pop()
     subset: ReportSubset = "frozen" if frozen else "scored"
-    with _readable_data():
+    with readable_data():
         cases = []
         for package in packages:
-            with _progress(f"predicting with {package.manifest.id} {package.manifest.version}") as progress:
+            with bar(f"predicting with {package.manifest.id} {package.manifest.version}") as progress:
                 cases.append(_judged(package, data, out, subset, progress))
     measures = [[case.measures for case in judged] for judged in cases]
     classes = [classes_of(kind, package, judged) for package, judged in zip(packages, cases, strict=True)]
@@ -133,10 +154,33 @@ def _show(evaluation: "Evaluation", differences: list[str], out: Path | None) ->
     for gate in evaluation.gates or ():
         value = "not known" if gate.value is None else f"{gate.value:.3f}"
         sys.stdout.write(f"{'passed' if gate.passed else 'FAILED'}: {gate.demand}: {value}\n")
+    if evaluation.robustness is not None:
+        _show_robustness(evaluation.robustness)
     for difference in differences:
         sys.stdout.write(f"FAILED: the frozen subset does not repeat what is declared: {difference}\n")
     if out is not None:
         sys.stdout.write(f"\nReport: {out / 'report.html'}\n")
+
+
+def _show_robustness(found: "Robustness") -> None:
+    from models.robustness.natural import LIMIT_POINTS, LIMIT_SEVERITY
+
+    sys.stdout.write("\n")
+    for curve in found.natural.curves:
+        drops = next(step.drops for step in curve.steps if step.severity == LIMIT_SEVERITY)
+        words = ", ".join(f"{drop.metric} {drop.points:+.1f}" for drop in drops)
+        sys.stdout.write(
+            f"{'FAILED' if curve.faults else 'passed'}: {curve.words} at severity {LIMIT_SEVERITY} takes "
+            f"at most {LIMIT_POINTS:g} points: {words}\n"
+        )
+    for row in found.adversarial.rows if found.adversarial else ():
+        words = ", ".join(f"{drop.metric} {drop.points:+.1f}" for drop in row.drops)
+        sys.stdout.write(
+            f"{row.attack} on the {row.head}, {row.level:g} grey levels, {row.n} cases: loss "
+            f"{row.loss_before:.3f} to {row.loss_after:.3f}; points lost: {words}\n"
+        )
+    for fault in found.adversarial.faults if found.adversarial else ():
+        sys.stdout.write(f"FAILED: the attack shows no robustness: {fault}\n")
 
 
 def _show_comparison(rows: "Sequence[PairedRow]", titles: Sequence[str]) -> None:
@@ -176,7 +220,8 @@ def _judged(
     return judge_cases(kept, data, subset, progress)
 
 
-def _with_recipe(package: "Package") -> "Package":
+def with_recipe(package: "Package") -> "Package":
+    """The package, if there is labelled data to judge it on; ends the command if not."""
     from models.training.recipes import RECIPES
 
     if package.manifest.id not in RECIPES:
@@ -187,17 +232,19 @@ def _with_recipe(package: "Package") -> "Package":
 
 
 @contextmanager
-def _progress(words: str) -> "Iterator[Progress]":
+def bar(words: str) -> "Iterator[Progress]":
+    """A bar of progress on standard error, while something takes its time."""
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(words, total=None)
-        yield lambda done, of: bar.update(task, completed=done, total=of)
+    with Progress(console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task(words, total=None)
+        yield lambda done, of: shown.update(task, completed=done, total=of)
 
 
 @contextmanager
-def _readable_data() -> Iterator[None]:
+def readable_data() -> Iterator[None]:
+    """Ends the command with the reason where the labelled data cannot be used."""
     from models.training.cases import CasesError
     from models.training.split import SplitError
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from preread.commands.evaluation import compare, evaluate
+from preread.commands.explaining import explain, sanity_rows
 from preread.commands.importing import finish, import_model
 from preread.commands.options import (
     EXIT_FAILED,
@@ -27,6 +28,7 @@ app.command("import")(import_model)
 app.command()(finish)
 app.command()(evaluate)
 app.command()(compare)
+app.command()(explain)
 
 
 @app.command("list")
@@ -75,6 +77,12 @@ def show(name: PackageName, config: Config = None, as_json: Json = False) -> Non
         [(*figure_row(figure), f"{figure.dataset}, {figure.subset}") for figure in manifest.evaluation],
         empty="No figures.",
     )
+    if manifest.explain is not None:
+        shown = "shown" if manifest.explain.method != "none" else "not shown"
+        sys.stdout.write(f"\nHeat maps by {manifest.explain.sanity.tried}: {shown}\n")
+        print_table(
+            ("test", "found", "95 % interval", "wanted"), sanity_rows(manifest.explain.sanity), empty=""
+        )
     sys.stdout.write(f"\nCard: {package.path('card')}\n")
 
 

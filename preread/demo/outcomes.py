@@ -11,7 +11,7 @@ from db.records import DeliveryRecord, JobRecord, Outcome, ResultRecord
 from db.states import study_outcome
 from db.views import StudyView
 
-KINDS = ("SEG", "SR", "SC")
+KINDS = ("SEG", "SR", "SC")  # that are sent; a heat map stays on the node
 NO_OUTCOME = "NO-OUTCOME"
 NOT_ACCEPTED = "NOT-ACCEPTED"
 
@@ -69,7 +69,7 @@ def ended_study(view: StudyView) -> list[Ended] | None:
             outcome=study.outcome or "failed",
             reason=study.reason_code,
             message=study.reason or "",
-            results=tuple(r for r in view.results if r.revision == study.revision),
+            results=tuple(r for r in view.results if r.revision == study.revision and r.kind in KINDS),
             ended_at=study.done_at.timestamp() if study.done_at else None,
         )
     ]
@@ -89,7 +89,7 @@ def _ended_job(view: StudyView, job: JobRecord) -> Ended:
         model=job.model,
         # The plan names the series to read, best first; a refusal has no findings that could.
         series_uid=findings.get("series_uid") or next(iter(job.parameters.get("series", ())), None),
-        results=tuple(result for result in view.results if result.job_id == job.id),
+        results=tuple(one for one in view.results if one.job_id == job.id and one.kind in KINDS),
         findings=findings,
         ended_at=_last(job, deliveries),
     )

@@ -16,9 +16,10 @@ from config.errors import PrereadError
 from db.records import ResultRecord
 from db.views import StudyView
 from pipeline.reading.refusals import Refusal
+from pipeline.results.heat_map import decode
 from preread.web.overlay import SegmentMask, overlay_png
 from preread.web.site import Site, look_of, number_in, render, site_of
-from preread.web.slices import SeriesSlices, SliceRef, png, slice_png
+from preread.web.slices import SeriesSlices, SliceRef, heat_png, png, slice_png
 from preread.web.study import images_of, view_of
 from preread.web.views import outlined_of
 
@@ -105,14 +106,55 @@ def summary_picture(request: Request) -> Response:
     return Response(png(Image.fromarray(pixels)), media_type="image/png")
 
 
+def attention_picture(request: Request) -> Response:
+    """The strongest slice of a kept heat map, the heat over the image at its own window."""
+    site, view = site_of(request), view_of(request)
+    result = _result(request, view)
+    if result.kind != "HEAT":
+        raise HTTPException(404, "This object is no heat map.")
+    kept = decode(site.store.read(result.location))
+    index = kept.strongest_slice
+    sop_uid, frame_number = kept.places[index]
+    images = images_of(site, view)
+    shown = next((image for image in images if image.sop_uid == sop_uid), None)
+    if shown is None:
+        raise HTTPException(404, "The image under this heat map is not here any more.")
+    slices = site.slices.series([image for image in images if image.series_id == shown.series_id])
+    place = None if isinstance(slices, Refusal) else slices.index_of(sop_uid, frame_number)
+    if isinstance(slices, Refusal) or place is None:
+        raise HTTPException(404, "The image under this heat map cannot be shown.")
+    plane = site.slices.plane(slices.slices[place])
+    if isinstance(plane, Refusal):
+        return _trouble(plane)
+    picture = heat_png(
+        plane, kept.heat[index], center=slices.center, width=slices.width, aspect=slices.aspect
+    )
+    return Response(picture, media_type="image/png")
+
+
+def kept_heat_map(request: Request) -> Response:
+    """A heat map with its geometry, as pipeline.results.heat_map describes the file."""
+    site, view = site_of(request), view_of(request)
+    result = _result(request, view)
+    if result.kind != "HEAT":
+        raise HTTPException(404, "This object is no heat map.")
+    return _download(site, view, result, "application/octet-stream", "npz")
+
+
 def result_object(request: Request) -> Response:
     """A result as the DICOM file that was sent; the name of the file says what it is, not who."""
     site, view = site_of(request), view_of(request)
     result = _result(request, view)
-    name = f"study-{view.study.id}-{result.kind.lower()}-{result.id}.dcm"
+    if result.kind == "HEAT":
+        raise HTTPException(404, "A heat map is no DICOM object.")
+    return _download(site, view, result, "application/dicom", "dcm")
+
+
+def _download(site: Site, view: StudyView, result: ResultRecord, media_type: str, ending: str) -> Response:
+    name = f"study-{view.study.id}-{result.kind.lower()}-{result.id}.{ending}"
     return Response(
         site.store.read(result.location),
-        media_type="application/dicom",
+        media_type=media_type,
         headers={"Content-Disposition": f'attachment; filename="{name}"'},
     )
 

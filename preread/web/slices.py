@@ -19,6 +19,7 @@ from pydicom.multival import MultiValue
 
 from db.instances import ByteStore
 from db.records import InstanceRecord
+from models.explanation.attention import heat_over
 from pipeline.reading.assemble import Stack, StackRules, assemble
 from pipeline.reading.headers import read_header
 from pipeline.reading.image_planes import ImagePlane, planes_of
@@ -32,6 +33,7 @@ RAW_BYTES: Final = 256 << 20  # so that each frame of a multi-frame instance doe
 SERIES_KEPT: Final = 16
 DECODERS_MAX: Final = 4
 SIDE_MAX: Final = 1600  # px of a picture; mammograms are reduced to it
+ATTENTION_SIDE: Final = 640
 _TILT_ANY: Final = 90.0
 _LETTERS: Final = (("L", "R"), ("P", "A"), ("H", "F"))  # towards rising x, y, z of LPS, and back
 _LETTER_COSINE_MIN: Final = 0.35
@@ -247,6 +249,23 @@ def slice_png(plane: Plane, *, center: float, width: float) -> bytes:
     if max(image.size) > SIDE_MAX:
         image.thumbnail((SIDE_MAX, SIDE_MAX), Image.Resampling.BOX)
     return png(image)
+
+
+def heat_png(plane: Plane, heat: NDArray[np.float32], *, center: float, width: float, aspect: float) -> bytes:
+    """One slice with the heat of a class over it, pixels square, at most ATTENTION_SIDE px long.
+
+    Parameters
+    ----------
+    heat : (rows, columns) of the slice, 0 to 1
+    aspect : height of a pixel by its width
+    """
+    rows, columns = plane.shape[0] * aspect, float(plane.shape[1])
+    scale = ATTENTION_SIDE / max(rows, columns)
+    size = (max(1, round(columns * scale)), max(1, round(rows * scale)))
+    levels = np.clip((plane - (center - width / 2.0)) * (255.0 / width), 0.0, 255.0)
+    grey = Image.fromarray(np.rint(levels).astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
+    warm = Image.fromarray(heat).resize(size, Image.Resampling.BILINEAR)
+    return png(Image.fromarray(heat_over(np.asarray(grey), np.asarray(warm))))
 
 
 def png(image: Image.Image) -> bytes:

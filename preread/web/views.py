@@ -11,7 +11,12 @@ from pipeline.results.words import length_words, volume_words
 from preread.web.cards import Card
 from preread.web.words import Sign, delivery_sign, job_sign, plain
 
-KIND_WORDS = {"SEG": "segmentation", "SR": "structured report", "SC": "summary picture"}
+KIND_WORDS = {
+    "SEG": "segmentation",
+    "SR": "structured report",
+    "SC": "summary picture",
+    "HEAT": "heat map, kept here",
+}
 NO_CARD_COLOUR = (75.0, 15.0, 60.0)
 _NOTHING_IN_CLASS = (None, "normal")
 
@@ -45,6 +50,15 @@ class ObjectLine:
 
 
 @dataclass(frozen=True)
+class Attention:
+    """The kept heat map of the class, and what must be said with it."""
+
+    result: ResultRecord
+    class_name: str
+    caption: str
+
+
+@dataclass(frozen=True)
 class Analysis:
     """What one model said about one revision of a study."""
 
@@ -59,6 +73,7 @@ class Analysis:
     notes: tuple[str, ...]
     urgent: bool
     objects: tuple[ObjectLine, ...]
+    attention: Attention | None
 
     @property
     def has_findings(self) -> bool:
@@ -103,6 +118,7 @@ def _analysis(
     job: JobRecord, view: StudyView, series_of_image: Mapping[str, int], cards: Mapping[str, Card]
 ) -> Analysis:
     findings: Mapping[str, Any] = job.findings or {}
+    mine = [result for result in view.results if result.job_id == job.id]
     scores = sorted((findings.get("scores") or {}).items(), key=lambda item: -float(item[1]))
     return Analysis(
         job=job,
@@ -122,9 +138,9 @@ def _analysis(
         urgent=bool(findings.get("urgent")),
         objects=tuple(
             ObjectLine(result, KIND_WORDS[result.kind], _deliveries_of(result, view.deliveries))
-            for result in view.results
-            if result.job_id == job.id
+            for result in mine
         ),
+        attention=_attention(findings.get("attention") or {}, mine),
     )
 
 
@@ -132,6 +148,11 @@ def outlined_of(findings: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
     """Lesions of the findings of a job, and the structures that were looked for, in their order."""
     parts = (findings.get("structures") or {}).get("parts") or ()
     return (*(findings.get("lesions") or ()), *parts)
+
+
+def _attention(told: Mapping[str, Any], results: Sequence[ResultRecord]) -> Attention | None:
+    kept = next((one for one in results if one.kind == "HEAT" and one.sop_uid == told.get("uid")), None)
+    return Attention(kept, plain(told.get("class")), plain(told.get("caption"))) if kept else None
 
 
 def _deliveries_of(

@@ -110,3 +110,42 @@ def test_notices_of_an_older_schema_are_kept_when_steps_may_be_pushed(
         conn.exec_driver_sql("UPDATE notice SET state = 'input_ready', kind = 'ups'")
         (row,) = conn.exec_driver_sql("SELECT id, kind, source_ae, sop_uid, received_at FROM notice")
     assert tuple(row) == (1, "ups", "CT", "1.7", 1.5)
+
+
+def test_results_and_deliveries_of_an_older_schema_are_kept_when_heat_maps_come(
+    empty_url: str, open_database: Opener
+) -> None:
+    database = open_database(empty_url)
+    with database.write() as conn:
+        upgrade(conn, "0005")
+        older = sa.MetaData()
+        older.reflect(conn)
+        study = _filled(conn, older.tables["study"], state="done")
+        job = _filled(conn, older.tables["job"], study_id=study, kind="analyse", state="done")
+        result = _filled(
+            conn, older.tables["result"], study_id=study, job_id=job, kind="SEG", sop_uid="1.9", offset=77
+        )
+        delivery = older.tables["delivery"]
+        _filled(conn, delivery, study_id=study, job_id=job, result_id=result, state="queued")
+        before = conn.execute(sa.select(delivery)).one()
+    database.migrate()
+    with database.write() as conn:
+        assert conn.execute(sa.select(delivery)).one() == before
+        conn.exec_driver_sql("UPDATE result SET kind = 'HEAT'")
+        (row,) = conn.exec_driver_sql('SELECT id, kind, sop_uid, "offset" FROM result')
+        assert tuple(row) == (result, "HEAT", "1.9", 77)
+    with pytest.raises(Exception, match="ck_result_kind"), database.write() as conn:
+        conn.exec_driver_sql("UPDATE result SET kind = 'PM'")
+    with pytest.raises(Exception, match=r"(?i)foreign key"), database.write() as conn:
+        conn.exec_driver_sql("DELETE FROM result")
+
+
+def _filled(conn: sa.Connection, table: sa.Table, **values: object) -> int:
+    """A row with something in every column that needs it; returns its id."""
+    for column in table.columns:
+        is_free = column.nullable or column.primary_key or column.server_default is not None
+        if column.name not in values and not is_free:
+            is_json = isinstance(column.type, sa.JSON)
+            kind = dict if is_json else column.type.python_type
+            values[column.name] = "x" if kind is str else kind()
+    return int(conn.execute(sa.insert(table).values(values).returning(table.c.id)).scalar_one())

@@ -2,9 +2,11 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from heat_maps import passed_block, sanity
 
 from models.evaluation.charts import froc_chart
 from models.evaluation.compare import compare_cases
@@ -16,6 +18,13 @@ from models.evaluation.page import report_page
 from models.evaluation.run import classes_of, evaluate_fully
 from models.evaluation.scales import SCALES
 from models.evaluation.sheets import CasePicture, random_cases, save_sheet, words_of, worst_cases
+from models.explanation.judging import block_of
+from models.robustness.adversarial import GREY_LEVELS, Adversarial, AttackRow
+from models.robustness.answers import Answer
+from models.robustness.corruptions import SEVERITIES
+from models.robustness.document import Robustness
+from models.robustness.drops import Judged, drops_between
+from models.robustness.natural import Curve, Natural, Step
 from models.steps import FillHoles, MinComponent, Threshold
 from models.training.cases import Case
 from models.volume import Volume
@@ -185,6 +194,40 @@ def test_the_report_is_one_file_that_asks_nothing_of_any_network(
     assert content["passed"] is False
     assert len(content["cases"]) == 10
     assert {figure["metric"] for figure in content["figures"]} >= {"cpm", "ece", "nsd_mean", "size_icc"}
+
+
+def test_a_report_says_whether_robustness_was_measured_and_draws_it(evaluation, original_package) -> None:
+    from models.package import load_package
+
+    manifest = load_package(original_package).manifest
+    silent = report_page(evaluation, manifest, [], [])
+    assert "Not measured: how far these figures fall" in silent
+    answers = [Answer(0.8, "benign", dict.fromkeys(CLASSES, 1 / 3))] * 6
+    worse = [replace(one, dice=0.7) for one in answers]
+    judged_cases = [Judged(f"c{k}", f"g{k}", "benign") for k in range(6)]
+    drops = drops_between(judged_cases, answers, worse, manifest.findings.classes)
+    natural = Natural((Curve("blur", "blur", 6, tuple(Step(s, drops) for s in SEVERITIES)),))
+    rows = tuple(AttackRow("segmentation", "PGD", level, 6, 0.5, 0.4, 0.0, drops) for level in GREY_LEVELS)
+    found = Robustness("a" * 64, "scored", "b" * 64, 6, natural, Adversarial(6, rows))
+    page = report_page(replace(evaluation, robustness=found), manifest, [], [])
+    assert page.count("<svg") == silent.count("<svg") + 2
+    assert "not kept" in page
+    assert "<td>blur</td><td>Dice</td>" in page
+    assert "These figures show no robustness: PGD at 4 grey levels" in page
+    assert "Not measured: how far" not in page
+
+
+def test_a_report_says_whether_heat_maps_were_tested_and_what_failed(evaluation, original_package) -> None:
+    from models.package import load_package
+
+    manifest = load_package(original_package).manifest
+    assert "Not tested, so none is shown." in report_page(evaluation, manifest, [], [])
+    passed = report_page(evaluation, manifest.model_copy(update={"explain": passed_block()}), [], [])
+    assert "shown to readers as attention, not boundary" in passed
+    failing = block_of(sanity(energy_ratio=1.2, energy_ratio_ci95=(1.0, 1.4)))
+    failed = report_page(evaluation, manifest.model_copy(update={"explain": failing}), [], [])
+    assert "It fails: too little of its heat lies inside the lesion." in failed
+    assert "1.00 to 1.40" in failed
 
 
 def test_a_curve_is_drawn_where_its_numbers_are(evaluation) -> None:

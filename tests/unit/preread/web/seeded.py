@@ -8,7 +8,7 @@ import datetime
 import hashlib
 import itertools
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,11 +26,12 @@ from db.engine import Database
 from db.instances import ByteStore, instances_of, series_of
 from db.intake import record_batch
 from db.jobs import claim_next, fail, finish_plan
-from db.records import NewDelivery, NewResult, ReceivedInstance, SelectionRecord
+from db.records import NewResult, ReceivedInstance, SelectionRecord
 from db.results import claim_delivery, commit_analysis, settle_delivery
 from db.spool import SpoolWriter
 from db.worklist import study as study_rows
 from db.worklist import study_uid_of
+from models.explanation.attention import Attention
 from models.manifest import (
     FORMAT,
     Evaluation,
@@ -46,6 +47,7 @@ from models.predictor import Prediction
 from models.training.declared import DECLARATIONS
 from models.training.recipes import BRAIN, BREAST
 from pipeline.assignment import StudyImages
+from pipeline.job_rows import deliveries_of
 from pipeline.reading.refusals import Refusal
 from pipeline.reading.study_sources import read_images, read_volume
 from pipeline.results.result_set import build_result_set
@@ -409,9 +411,14 @@ class SeededNode:
         )
 
     def analysed(
-        self, study_uid: str, labels: np.ndarray, *, class_scores: dict[str, float] | None = None
+        self,
+        study_uid: str,
+        labels: np.ndarray,
+        *,
+        class_scores: dict[str, float] | None = None,
+        heat: np.ndarray | None = None,
     ) -> None:
-        """Analyse a planned study: `labels` is what the model is taken to have drawn."""
+        """Analyse a planned study: `labels` is what the model is taken to have drawn, `heat` its heat map."""
         claim = self._claim("analyse")
         package = self.packages[claim.model]
         series = tuple(claim.parameters["series"])
@@ -430,6 +437,9 @@ class SeededNode:
         assert not isinstance(sources, Refusal), sources
         name = max(class_scores, key=class_scores.get) if class_scores else None
         predictions = [prediction(part, name, class_scores) for part in self._parts(labels, sources)]
+        if heat is not None:
+            attention = Attention(heat, name or "", "grad-cam", "encoder.blocks.10")
+            predictions = [replace(one, attention=attention) for one in predictions]
         made = build_result_set(
             sources,
             predictions,
@@ -466,7 +476,7 @@ class SeededNode:
             sentence=None,
             findings=made.findings,
             results=results,
-            deliveries=[NewDelivery(item.sop_uid, peer.name) for item in results for peer in targets],
+            deliveries=deliveries_of(results, [peer.name for peer in targets]),
         )
 
     @staticmethod
@@ -502,7 +512,7 @@ class SeededNode:
             self.delivered()
         return study_uid
 
-    def breast(self, plane=None, labels=None, scores=None, **values) -> str:
+    def breast(self, plane=None, labels=None, scores=None, heat=None, **values) -> str:
         """A breast study from reception to delivery."""
         if plane is None:
             plane, labels = small_breast()
@@ -510,7 +520,10 @@ class SeededNode:
         self.whole(study_uid)
         self.planned(study_uid, model=BREAST_MODEL, sentence="US image of the breast")
         self.analysed(
-            study_uid, labels, class_scores=scores or {"malignant": 0.91, "benign": 0.07, "normal": 0.02}
+            study_uid,
+            labels,
+            class_scores=scores or {"malignant": 0.91, "benign": 0.07, "normal": 0.02},
+            heat=heat,
         )
         self.delivered()
         return study_uid
