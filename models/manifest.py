@@ -11,9 +11,11 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from models.applicability import Applicability, Text
+from models.calibration import Calibration
 from models.explanation.block import Explain
 from models.grid_steps import Grid
 from models.networks.registry import EffNetLite0UNetSpec, NetworkSpec
+from models.ood.block import Ood
 from models.steps import (
     Argmax,
     FillHoles,
@@ -25,11 +27,12 @@ from models.steps import (
     Strict,
     Threshold,
 )
+from models.uncertainty.block import Uncertainty
 
 FORMAT = "preread-model/1"
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 RelativePath = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*$")]
-FileRole = Literal["weights", "golden_in", "golden_out", "card", "picture", "import_notes"]
+FileRole = Literal["weights", "golden_in", "golden_out", "card", "picture", "import_notes", "ood"]
 MEASURED_OF_STRUCTURES = ("volume_ml", "area_mm2", "area_px")
 MeasurementName = Literal["volume_ml", "area_mm2", "area_px", "long_axis_mm", "short_axis_mm", "long_axis_px"]
 
@@ -267,6 +270,9 @@ class Manifest(Strict):
     postprocess: tuple[PostprocessStep, ...] = Field(min_length=1)
     findings: Findings
     operating_points: tuple[OperatingPoint, ...] = Field(min_length=1)
+    calibration: Calibration | None = None  # None: class scores are the network's own
+    ood: Ood | None = None  # None: nobody looks how like the training cases an input is
+    uncertainty: Uncertainty | None = None  # None: nobody knows how sure an outline is
     evaluation: tuple[Evaluation, ...]
     training: Training | None  # None: imported, see origin
     origin: Origin | None = None
@@ -301,6 +307,18 @@ class Manifest(Strict):
                 raise ValueError(f"files must list exactly one file with the role {role}")
         if sum(item.default for item in self.operating_points) != 1:
             raise ValueError("exactly one operating point must be the default")
+        return self
+
+    @model_validator(mode="after")
+    def _optional_blocks_agree(self) -> Manifest:
+        classes = len(self.findings.classes)
+        if self.calibration is not None and not (classes and len(self.calibration.curves) in (0, classes)):
+            raise ValueError("calibration needs classes, and as many curves as there are")
+        if self.uncertainty is not None and not (self.inference.flip and self.grid is None):
+            raise ValueError("uncertainty from flips needs inference.flip and a network on a canvas")
+        named = [] if self.ood is None else [self.ood.file]
+        if [item.path for item in self.files if item.role == "ood"] != named:
+            raise ValueError("ood.file must be the one file with the role ood; without a block there is none")
         return self
 
     def _check_grid(self) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from models.calibration import calibrated
 from models.explanation.attention import Attention
 from models.inference.batches import Batches, fitting_batch
 from models.inference.layout import LaidOut, Layout
@@ -24,11 +25,14 @@ from models.memory import TooLarge, free_bytes
 from models.networks.building import build_grid_network, build_network
 from models.networks.onnx_network import OnnxNetwork
 from models.networks.registry import EffNetLite0UNetSpec, OnnxSpec
+from models.ood.gauge import case_vector, read_gauge, watched
 from models.package import REINSTALL, Package, PackageError
 from models.postprocess import Labels, chosen_class, postprocess
 from models.preprocess import network_input, prepare
 from models.resample import FloatArray
 from models.structure_prediction import other_sizes, predict_structures
+from models.uncertainty.agreement import heard
+from models.uncertainty.words import sentences
 from models.volume import Volume
 
 HEADER_BYTES_MAX = 8 << 20
@@ -44,12 +48,14 @@ class Prediction:
     labels : 0 background, 1 .. n one connected lesion each, the largest first; of a package of structures the
     number of the segment, and not each must occur
     lesion_scores : mean probability of each lesion; empty for structures
-    class_scores : by class name, summing to 1; None for a model without classes
+    class_scores : by class name, summing to 1, calibrated where the package says how; None for a model
+    without classes
     class_name : the likeliest class, or what the package's image gate says
     notes : sentences a reader should see
     structure_scores : mean probability of each structure by its number, None of one that was not found; None
     for a package of lesions
     attention : the heat map of the class, where it was asked for and the package's passed its tests
+    likeness : to the training cases; None where the package does not know them
     """
 
     probability: FloatArray
@@ -60,6 +66,7 @@ class Prediction:
     notes: tuple[str, ...]
     structure_scores: tuple[float | None, ...] | None = None
     attention: Attention | None = None
+    likeness: Likeness | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +111,7 @@ class Predictor:
         self.network = load_network(package).to(self.device)
         # 2D convolutions are faster so nearly everywhere; models.inference.tuning measures it.
         self.use(Layout(channels_last=any(one.dim() == 4 for one in self.network.parameters())))
+        self.gauge = read_gauge(package)
 
     def use(self, layout: Layout) -> None:
         """Compute in this layout from now on."""
@@ -134,12 +142,13 @@ class Predictor:
         manifest = self.package.manifest
         self._check_source_memory(volume)
         if manifest.findings.kind == "structures":
-            found = predict_structures(volume, manifest, self._laid_out, self.device)
-            outlined = found.structures
-            return Prediction(
-                found.decided, outlined.labels, (), None, None, (), structure_scores=outlined.scores
-            )
-        probability, class_probabilities = self._maps(volume)
+            return self._predict_structures(volume)
+        with (
+            watched(self.network, self.gauge) as features,
+            heard(self.network, manifest.uncertainty) as flips,
+        ):
+            probability, class_probabilities = self._maps(volume)
+        likeness = self.gauge.judge(volume, case_vector(features)) if self.gauge else None
         scores: dict[str, float] | None = None
         if class_probabilities is not None:
             scores = {
@@ -153,7 +162,29 @@ class Predictor:
         name = chosen_class(scores, manifest.postprocess) if scores is not None else None
         if name is not None and not lesions.labels.any() and not self._is_negative(name):
             notes.append(f"The image is classed {name}, but no outline reached the threshold.")
-        return Prediction(probability, lesions.labels, lesions.scores, scores, name, tuple(notes))
+        notes.extend(sentences(manifest.uncertainty, flips.value, lesions.labels, volume.voxel_ml))
+        if scores is not None:
+            scores = calibrated(scores, manifest.calibration)
+        if likeness is not None and likeness.sentence:
+            notes.append(likeness.sentence)
+        return Prediction(
+            probability, lesions.labels, lesions.scores, scores, name, tuple(notes), likeness=likeness
+        )
+
+    def _predict_structures(self, volume: Volume) -> Prediction:
+        with watched(self.network, self.gauge) as features:
+            found = predict_structures(volume, self.package.manifest, self._laid_out, self.device)
+        likeness = self.gauge.judge(volume, case_vector(features)) if self.gauge else None
+        return Prediction(
+            found.decided,
+            found.structures.labels,
+            (),
+            None,
+            None,
+            (likeness.sentence,) if likeness is not None and likeness.sentence else (),
+            structure_scores=found.structures.scores,
+            likeness=likeness,
+        )
 
     def verify_golden(self) -> GoldenReport:
         """Predict the package's generated case and compare with what the package says comes out."""
@@ -311,9 +342,8 @@ def read_weights(package: Package, network: nn.Module) -> dict[str, Tensor]:
 
 def read_golden(package: Package) -> tuple[Volume, FloatArray, dict[str, float]]:
     """The golden case: volume, expected probability map (of structures, one for each), class scores."""
+    arrays = read_golden_arrays(package)
     try:
-        with np.load(package.path("golden_in"), allow_pickle=False) as stored:
-            arrays: dict[str, NDArray[Any]] = {key: stored[key] for key in stored.files}
         with np.load(package.path("golden_out"), allow_pickle=False) as stored:
             probability = stored["probability"].astype(np.float32)
             scores = (
@@ -325,6 +355,17 @@ def read_golden(package: Package) -> tuple[Volume, FloatArray, dict[str, float]]
         ) from error
     names = [item.name for item in package.manifest.findings.classes]
     return golden_volume(arrays), probability, dict(zip(names, scores, strict=True))
+
+
+def read_golden_arrays(package: Package) -> dict[str, NDArray[Any]]:
+    """The input of the golden case, see `golden_volume`."""
+    try:
+        with np.load(package.path("golden_in"), allow_pickle=False) as stored:
+            return {key: stored[key] for key in stored.files}
+    except (ValueError, KeyError, OSError) as error:
+        raise PackageError(
+            f"golden case is not readable: {error}", where=str(package.folder), remedy=REINSTALL
+        ) from error
 
 
 def golden_volume(arrays: dict[str, NDArray[Any]]) -> Volume:

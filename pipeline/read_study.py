@@ -151,17 +151,27 @@ def _predict(
 ) -> list[tuple[SourceSeries, Prediction]] | Refusal:
     """What the model says of each source; a source it cannot take is left out if others remain."""
     predicted: list[tuple[SourceSeries, Prediction]] = []
-    refusal: Refusal | None = None
+    refusals: list[Refusal] = []
+    model = predictor.package.manifest.id
     for source in sources:
         try:
-            predicted.append((source, _explained(source, predictor.predict(source.volume), predictor)))
+            prediction = _explained(source, predictor.predict(source.volume), predictor)
         except (PreprocessError, TooLarge) as error:
             why = error.what if isinstance(error, TooLarge) else str(error)
-            model = predictor.package.manifest.id
-            refusal = refusal or refuse("MODEL-REFUSED", model=model, why=why.rstrip("."))
-    if predicted or refusal is None:
-        return predicted
-    return refusal
+            refusals.append(refuse("MODEL-REFUSED", model=model, why=why.rstrip(".")))
+            continue
+        likeness = prediction.likeness
+        if likeness is not None and likeness.is_refused:
+            distance, limit = likeness.distance, likeness.limit
+            refusals.append(refuse("UNLIKE-TRAINING", model=model, distance=distance, limit=limit))
+        else:
+            predicted.append((source, prediction))
+    if refusals and predicted:
+        # Said with the first image that is left: a report must not pass over images in silence (law 4).
+        source, first = predicted[0]
+        left_out = f"{len(refusals)} of {len(sources)} images were left out: {refusals[0].sentence}"
+        predicted[0] = (source, replace(first, notes=(*first.notes, left_out)))
+    return predicted if predicted or not refusals else refusals[0]
 
 
 def _explained(source: SourceSeries, prediction: Prediction, predictor: Predictor) -> Prediction:

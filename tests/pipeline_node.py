@@ -62,7 +62,7 @@ def breast_image(study_uid: str, *, series_uid: str | None = None, sop_uid: str 
     region.PhysicalUnitsXDirection = region.PhysicalUnitsYDirection = 3
     region.PhysicalDeltaX = region.PhysicalDeltaY = 0.01
     dataset.SequenceOfUltrasoundRegions = [region]
-    _pixels(dataset, pixels)
+    put_pixels(dataset, pixels)
     return dataset
 
 
@@ -79,7 +79,7 @@ def flair_slices(study_uid: str, *, series: int = 1, description: str = "AX FLAI
         dataset.InstanceNumber = k + 1
         dataset.ImagePositionPatient, dataset.SliceThickness = [-80, -90, 5 * k], 5
         dataset.ImageOrientationPatient, dataset.PixelSpacing = [1, 0, 0, 0, 1, 0], [0.94, 0.94]
-        _pixels(dataset, pixels.clip(0).astype(np.uint16))
+        put_pixels(dataset, pixels.clip(0).astype(np.uint16))
         slices.append(dataset)
     return slices
 
@@ -99,7 +99,8 @@ def _patient(study_uid: str, series_uid: str, sop_uid: str, modality: str) -> Da
     return dataset
 
 
-def _pixels(dataset: Dataset, pixels: np.ndarray) -> None:
+def put_pixels(dataset: Dataset, pixels: np.ndarray) -> None:
+    """Write grey pixels (rows, columns) into a header."""
     bits = pixels.dtype.itemsize * 8
     dataset.Rows, dataset.Columns = pixels.shape
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"

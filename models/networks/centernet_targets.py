@@ -63,9 +63,9 @@ def draw_targets(
             corner = centre.floor()
             layer = heat[index, int(truth.classes[one])]
             torch.maximum(layer, _bell(corner, extent, cells), out=layer)
-            at = tuple(int(value) for value in corner)
-            offset[index, :, *at], size[index, :, *at] = centre - corner, torch.log(extent)
-            peak[index, :, *at] = 1.0
+            place: tuple[slice | int, ...] = (slice(None), *(int(value) for value in corner))
+            offset[index][place], size[index][place] = centre - corner, torch.log(extent)
+            peak[index][place] = 1.0
     return CenterTargets(heat, offset, size, peak)
 
 

@@ -161,7 +161,7 @@ def write_golden(predictor: Predictor, arrays: dict[str, NDArray[Any]], golden: 
     expected: dict[str, Any] = {"probability": prediction.probability.astype(np.float16)}
     if prediction.class_scores is not None:
         expected["class_scores"] = np.array(list(prediction.class_scores.values()))
-    np.savez_compressed(predictor.package.folder / GOLDEN_OUT, **expected)
+    np.savez_compressed(predictor.package.path("golden_out"), **expected)
     return golden.model_copy(
         update={"lesions": int(prediction.labels.max()), "class_name": prediction.class_name}
     )

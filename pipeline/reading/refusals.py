@@ -99,6 +99,13 @@ REASONS: Final[Mapping[str, Reason]] = MappingProxyType(
             "The model {model} cannot read the images: {why}",
             "Look at the images; the limits of the model are on its card (`preread models show`).",
         ),
+        "UNLIKE-TRAINING": Reason(
+            "the images are far from everything the model was trained on",
+            "To the model {model} the images are {distance:.1f} times as far from its training cases as a "
+            "typical one, the limit is {limit:.1f}",
+            "Look at the images: another body part, technique or fault of the device? What the model reads "
+            "stands on its card (`preread models show`).",
+        ),
         "TOO-FEW-SLICES": Reason(
             "fewer slices than the model needs",
             "{what} has {slices} slices, the model needs at least {least}",

@@ -51,6 +51,9 @@ NOT_ANALYSED: Final = Code("NOT-ANALYSED", PRIVATE_SCHEME, "Not analysed")
 REASON: Final = Code("REASON", PRIVATE_SCHEME, "Reason")
 OUTLINING: Final = Code("OUTLINING", PRIVATE_SCHEME, "Outlining of the structure")
 NOT_OUTLINED: Final = Code("NOT-OUTLINED", PRIVATE_SCHEME, "Looked for, not outlined")
+LIKENESS: Final = Code("LIKENESS", PRIVATE_SCHEME, "Likeness of the input to the training cases")
+USUAL: Final = Code("USUAL", PRIVATE_SCHEME, "Like the training cases")
+UNUSUAL: Final = Code("UNUSUAL", PRIVATE_SCHEME, "Unlike the training cases, read with caution")
 
 # Who made it.
 ARTIFICIAL_INTELLIGENCE: Final = Code("123110", "DCM", "Artificial Intelligence")

@@ -154,6 +154,7 @@ class SourceFindings:
 
     `lesions` are the structures that were found where the model looks for structures; `labels` number them
     1..n, whatever their numbers in the package are.
+    `is_unusual`: unlike the model's training cases; None where the model does not know.
     """
 
     labels: Labels
@@ -162,6 +163,7 @@ class SourceFindings:
     class_scores: Mapping[str, float]
     notes: tuple[str, ...]
     attention: Attention | None = None
+    is_unusual: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -201,6 +203,11 @@ class Findings:
         """The structures that were looked for in a source and not outlined."""
         found = {tracked.number for tracked in self.lesions_of(source)}
         return tuple(plan for plan in self.model.structures if plan.number not in found)
+
+    @property
+    def is_unusual(self) -> bool:
+        """Whether any source is unlike the model's training cases."""
+        return any(bool(one.is_unusual) for one in self.sources)
 
     def lesions_of(self, source: int) -> tuple[TrackedLesion, ...]:
         """The lesions of one source, by segment number."""

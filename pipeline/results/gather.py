@@ -51,6 +51,7 @@ def gather_findings(
                 class_scores=dict(prediction.class_scores or {}),
                 notes=(*source.notes, *prediction.notes),
                 attention=prediction.attention,
+                is_unusual=prediction.likeness.standing != "usual" if prediction.likeness else None,
             )
         )
     if has_structures:
@@ -160,6 +161,7 @@ def findings_json(
         "series_uid": repaired[findings.deciding_source].series_uid,
         "notes": list(dict.fromkeys(notes)),
         "urgent": is_urgent(findings),
+        "unusual": findings.is_unusual,
         "headline": headline(findings),
         **attention,
     }

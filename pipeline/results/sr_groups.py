@@ -127,6 +127,8 @@ def statement_group(
     plan = findings.model.class_plan(one.class_name)
     if plan is not None:
         evaluations.append((codes.CLASSIFICATION, plan.concept))
+    if one.is_unusual is not None:
+        evaluations.append((codes.LIKENESS, codes.UNUSUAL if one.is_unusual else codes.USUAL))
     first = source.references[0]
     group = sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(

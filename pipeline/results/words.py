@@ -8,14 +8,20 @@ from typing import Final
 from pipeline.results.findings import Findings, Lesion
 
 STRUCTURES_TOLD: Final = 4  # in one line; the report and the page have all of them
+UNUSUAL_WORDS: Final = "unusual input"
 
 
 def headline(findings: Findings) -> str:
     """One line: "2 lesions · 14.2 mL · long axis 31 mm", "malignant 0.91 · 18 × 11 mm", "no lesion found";
     of structures "Hippocampus anterior 1.32 mL, posterior 1.51 mL".
+
+    An input unlike the training cases is called so at the end.
     """
-    if findings.model.outlines_structures:
-        return _structures(findings)
+    found = _structures(findings) if findings.model.outlines_structures else _what_was_found(findings)
+    return f"{found} · {UNUSUAL_WORDS}" if findings.is_unusual else found
+
+
+def _what_was_found(findings: Findings) -> str:
     parts = []
     if findings.class_name is not None:
         parts.append(f"{findings.class_name} {findings.class_scores[findings.class_name]:.2f}")

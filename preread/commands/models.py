@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from preread.commands.amending import calibrate, ood, uncertainty
 from preread.commands.evaluation import compare, evaluate
 from preread.commands.explaining import explain, sanity_rows
 from preread.commands.importing import finish, import_model
@@ -29,6 +30,9 @@ app.command()(finish)
 app.command()(evaluate)
 app.command()(compare)
 app.command()(explain)
+app.command()(ood)
+app.command()(calibrate)
+app.command()(uncertainty)
 
 
 @app.command("list")

@@ -72,6 +72,7 @@ class Analysis:
     scores: tuple[tuple[str, float], ...]
     notes: tuple[str, ...]
     urgent: bool
+    is_unusual: bool  # unlike the model's training cases
     objects: tuple[ObjectLine, ...]
     attention: Attention | None
 
@@ -136,6 +137,7 @@ def _analysis(
         scores=tuple((plain(name), float(score)) for name, score in scores),
         notes=tuple(plain(note) for note in findings.get("notes") or ()),
         urgent=bool(findings.get("urgent")),
+        is_unusual=bool(findings.get("unusual")),
         objects=tuple(
             ObjectLine(result, KIND_WORDS[result.kind], _deliveries_of(result, view.deliveries))
             for result in mine

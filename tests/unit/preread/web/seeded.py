@@ -42,6 +42,7 @@ from models.manifest import (
     Training,
 )
 from models.networks.registry import EffNetLite0UNetSpec
+from models.ood.gauge import Likeness
 from models.package import Package, load_package
 from models.predictor import Prediction
 from models.training.declared import DECLARATIONS
@@ -417,6 +418,7 @@ class SeededNode:
         *,
         class_scores: dict[str, float] | None = None,
         heat: np.ndarray | None = None,
+        likeness: Likeness | None = None,
     ) -> None:
         """Analyse a planned study: `labels` is what the model is taken to have drawn, `heat` its heat map."""
         claim = self._claim("analyse")
@@ -436,7 +438,9 @@ class SeededNode:
             sources = read_volume(study, series[0], reading, self.store.read, bytes_max=1 << 30)
         assert not isinstance(sources, Refusal), sources
         name = max(class_scores, key=class_scores.get) if class_scores else None
-        predictions = [prediction(part, name, class_scores) for part in self._parts(labels, sources)]
+        predictions = [
+            prediction(part, name, class_scores, likeness) for part in self._parts(labels, sources)
+        ]
         if heat is not None:
             attention = Attention(heat, name or "", "grad-cam", "encoder.blocks.10")
             predictions = [replace(one, attention=attention) for one in predictions]
@@ -550,10 +554,12 @@ class SeededNode:
         return claim
 
 
-def prediction(labels: np.ndarray, name, scores) -> Prediction:
+def prediction(labels: np.ndarray, name, scores, likeness=None) -> Prediction:
     """What a model says: the labels given."""
     lesions = tuple(round(0.94 - 0.23 * index, 2) for index in range(int(labels.max())))
-    return Prediction((labels > 0).astype(np.float32), labels.astype(np.uint16), lesions, scores, name, ())
+    notes = (likeness.sentence,) if likeness else ()
+    found = (labels > 0).astype(np.float32), labels.astype(np.uint16)
+    return Prediction(*found, lesions, scores, name, notes, likeness=likeness)
 
 
 def encoded(image: Dataset) -> bytes:

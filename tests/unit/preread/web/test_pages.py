@@ -12,6 +12,7 @@ from db.records import WorkerRecord
 from db.refusals import refuse_association
 from db.starting_early import queue_early_plan
 from db.workers import beat
+from models.ood.gauge import Likeness
 
 RESEARCH = "Research use. Not verified by a physician."
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{7*7}}"
@@ -58,6 +59,25 @@ def test_the_worklist_puts_the_urgent_first(node, page) -> None:
     text = page.get("/").text
     assert text.index(f"study-{node.id_of(urgent)}") < text.index(f"study-{node.id_of(later)}")
     assert "urgent finding" in text
+
+
+def test_an_input_unlike_the_training_cases_is_flagged_on_worklist_and_study_page(node, page, seeded) -> None:
+    volume, labels = seeded.small_brain()
+    study_uid = node.receive(seeded.mr_series(volume))
+    node.whole(study_uid)
+    node.planned(study_uid, model=seeded.BRAIN_MODEL)
+    likeness = Likeness("near", 1.84, 1.41, ("number of slices 6, among training cases 18 to 45",), False)
+    node.analysed(study_uid, labels, likeness=likeness)
+    node.delivered()
+    assert "long axis 16 mm · unusual input" in page.get("/").text
+    text = page.get(f"/studies/{node.id_of(study_uid)}").text
+    assert "<b>Unusual input:</b>" in text
+    assert "1.8 times as far from them as a typical one, limit 1.4" in text
+    assert "number of slices 6, among training cases 18 to 45" in text
+
+
+def test_a_usual_input_is_not_flagged(brain_node, brain_page) -> None:
+    assert "nusual input" not in brain_page.get("/").text + brain_page.get("/studies/1").text
 
 
 @pytest.mark.parametrize("lesions", [True, False])

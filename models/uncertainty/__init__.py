@@ -1,0 +1,1 @@
+"""How sure an outline is, learnt from how often such outlines were right."""
