@@ -4,8 +4,9 @@
 "area_mm2" | "area_px", "long_axis_mm" | null, "short_axis_mm" | null, "score", "tracking_uid", "key_sop_uid",
 "key_frame" | null}], "class": str | null, "scores": {...}, "series_uid", "notes": [...], "urgent": bool,
 "unusual": bool, "headline": str}; of a model of structures also "structures": {"parts": [{"number", "label",
-"found": bool, and of a found one size, score, tracking and key as of a lesion}], "totals": [{"label", "volume_ml" | null}]};
-with a heat map also "attention": {"class", "method", "caption", "uid"}, the uid of a result of the kind HEAT.
+"found": bool, and of a found one size, score, tracking and key as of a lesion}], "totals": [{"label",
+"volume_ml" | null}]}; with a heat map also "attention": {"class", "method", "caption",
+"uid"}, the uid of a result of the kind HEAT.
 """
 
 from collections import Counter

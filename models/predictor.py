@@ -25,7 +25,7 @@ from models.memory import TooLarge, free_bytes
 from models.networks.building import build_grid_network, build_network
 from models.networks.onnx_network import OnnxNetwork
 from models.networks.registry import EffNetLite0UNetSpec, OnnxSpec
-from models.ood.gauge import case_vector, read_gauge, watched
+from models.ood.gauge import Likeness, case_vector, read_gauge, watched
 from models.package import REINSTALL, Package, PackageError
 from models.postprocess import Labels, chosen_class, postprocess
 from models.preprocess import network_input, prepare

@@ -13,45 +13,18 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from models.steps import Strict
 from models.training.lesion_change import Batch, fade_lesions, paste_lesions
-
-
-class AugmentSettings(Strict):
-    """How far each change may go; probabilities are per image."""
-
-    rows: int  # size of the training crop
-    columns: int
-    rotation_degrees: float
-    scale_min: float
-    scale_max: float
-    aspect: float  # log of the largest stretch of one axis against the other
-    shift: float  # share of the crop
-    flip: bool
-    gamma: float  # log range
-    contrast: float  # log range of the gain
-    brightness: float
-    bias: float  # log amplitude of a smooth multiplicative field
-    noise: float  # largest standard deviation of additive noise; magnitude as in MR (Rician)
-    speckle: float  # largest standard deviation of multiplicative, spatially correlated noise
-    blur_probability: float
-    low_resolution_probability: float
-    cutout_probability: float
-    neighbour_probability: float  # neighbouring slices replaced by the middle one, or reversed
-    maximum: float  # intensities are clipped to 0 .. maximum at the end
-    fade_probability: float = 0.0  # lesions mixed with tissue as bright as their surroundings
-    fade_largest: float = 0.0  # share of that tissue, at most
-    paste_probability: float = 0.0  # lesions of other images pasted in; only for sets with a class without
+from models.training.settings import AugmentSettings
 
 
 def uniform(low: float, high: float, shape: tuple[int, ...], generator: Generator) -> Tensor:
     """Uniform numbers from the generator."""
-    return torch.rand(shape, generator=generator) * (high - low) + low
+    return torch.rand(shape, generator=generator, device=generator.device) * (high - low) + low
 
 
 def chance(probability: float, count: int, generator: Generator) -> Tensor:
     """(count, 1, 1, 1) of 0 or 1."""
-    return (torch.rand(count, 1, 1, 1, generator=generator) < probability).float()
+    return (torch.rand(count, 1, 1, 1, generator=generator, device=generator.device) < probability).float()
 
 
 def augment(batch: Batch, settings: AugmentSettings, no_lesion: int | None, generator: Generator) -> Batch:
@@ -78,9 +51,9 @@ def move(
         uniform(-math.log(settings.scale_max), -math.log(settings.scale_min), (count,), generator)
     )
     stretch = torch.exp(uniform(-settings.aspect / 2, settings.aspect / 2, (count,), generator))
-    mirror = torch.ones(count)
+    mirror = torch.ones(count, device=generator.device)
     if settings.flip:
-        mirror = torch.where(torch.rand(count, generator=generator) < 0.5, -1.0, 1.0)
+        mirror = torch.where(uniform(0, 1, (count,), generator) < 0.5, -1.0, 1.0)
     shift = uniform(-settings.shift, settings.shift, (2, count), generator)
     x_scale, y_scale = scale * stretch, scale / stretch
     # affine_grid speaks in half extents: rows of the matrix are divided by the source's, columns multiplied
@@ -139,15 +112,17 @@ def appearance(image: Tensor, settings: AugmentSettings, generator: Generator) -
     if settings.speckle > 0:
         size = float(uniform(0.3, 1.0, (1,), generator))
         grain = torch.randn(
-            count, 1, max(8, int(height * size)), max(8, int(width * size)), generator=generator
+            (count, 1, max(8, int(height * size)), max(8, int(width * size))),
+            generator=generator,
+            device=generator.device,
         )
         grain = F.interpolate(grain, size=(height, width), mode="bilinear", align_corners=False)
         strength = uniform(0, settings.speckle, (count, 1, 1, 1), generator)
         image = image * (1 + strength * grain).clamp(min=0)
     if settings.noise > 0:
         strength = uniform(0, settings.noise, (count, 1, 1, 1), generator) * chance(0.7, count, generator)
-        real = image + strength * torch.randn(image.shape, generator=generator)
-        imaginary = strength * torch.randn(image.shape, generator=generator)
+        real = image + strength * torch.randn(image.shape, generator=generator, device=generator.device)
+        imaginary = strength * torch.randn(image.shape, generator=generator, device=generator.device)
         image = torch.hypot(real, imaginary)
     if settings.cutout_probability > 0:
         image = cut_out(image, settings.cutout_probability, generator)
@@ -167,7 +142,7 @@ def change_neighbours(image: Tensor, probability: float, generator: Generator) -
 
 def blur(image: Tensor, sigma: float) -> Tensor:
     """Gaussian blur of each channel, radius 3."""
-    positions = torch.arange(-3, 4, dtype=torch.float32)
+    positions = torch.arange(-3, 4, dtype=torch.float32, device=image.device)
     kernel = torch.exp(-0.5 * (positions / sigma) ** 2)
     kernel = kernel / kernel.sum()
     channels = image.shape[1]
@@ -181,18 +156,22 @@ def cut_out(image: Tensor, probability: float, generator: Generator) -> Tensor:
     """Small boxes of black or white: burned-in text, calipers and their removal must not decide anything."""
     count, _, height, width = image.shape
     image = image.clone()
+
+    def number() -> float:
+        return float(uniform(0, 1, (1,), generator))
+
+    def whole(low: int, high: int) -> int:
+        return int(torch.randint(low, high, (1,), generator=generator, device=generator.device))
+
     for index in range(count):
-        if float(torch.rand(1, generator=generator)) >= probability:
+        if number() >= probability:
             continue
-        for _ in range(int(torch.randint(1, 4, (1,), generator=generator))):
-            h = int(torch.randint(3, max(4, height // 8), (1,), generator=generator))
-            w = int(torch.randint(3, max(4, width // 5), (1,), generator=generator))
-            top = int(torch.randint(0, height - h, (1,), generator=generator))
-            left = int(torch.randint(0, width - w, (1,), generator=generator))
-            value = (
-                float(torch.rand(1, generator=generator))
-                if float(torch.rand(1, generator=generator)) < 0.5
-                else 0.0
-            )
+        for _ in range(whole(1, 4)):
+            h = whole(3, max(4, height // 8))
+            w = whole(3, max(4, width // 5))
+            top = whole(0, height - h)
+            left = whole(0, width - w)
+            # The condition draws first: the order of draws is part of what a seed means.
+            value = number() if number() < 0.5 else 0.0
             image[index, :, top : top + h, left : left + w] = value
     return image

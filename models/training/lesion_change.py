@@ -36,8 +36,9 @@ def fade_lesions(batch: Batch, probability: float, largest: float, generator: Ge
     other = image.roll(1, 0)
     surroundings, brightness = mean_under(image, rim), mean_under(other, mask)
     tissue = other * (surroundings / brightness.clamp(min=0.02)).clamp(0.3, 3.0)
-    share = torch.rand(count, 1, 1, 1, generator=generator) * largest
-    share = share * (torch.rand(count, 1, 1, 1, generator=generator) < probability)
+    device = generator.device
+    share = torch.rand(count, 1, 1, 1, generator=generator, device=device) * largest
+    share = share * (torch.rand(count, 1, 1, 1, generator=generator, device=device) < probability)
     return Batch(image + softened(mask) * share * (tissue - image), mask, classes)
 
 
@@ -50,11 +51,12 @@ def paste_lesions(batch: Batch, probability: float, no_lesion: int, generator: G
     """
     image, mask, classes = batch
     count = len(image)
-    source = torch.randperm(count, generator=generator)
-    shift = torch.rand(count, 2, generator=generator) * 1.0 - 0.5
-    mirror = torch.where(torch.rand(count, generator=generator) < 0.5, -1.0, 1.0)
-    chosen = torch.rand(count, generator=generator) < probability
-    matrix = torch.zeros(count, 2, 3)
+    device = generator.device
+    source = torch.randperm(count, generator=generator, device=device)
+    shift = torch.rand(count, 2, generator=generator, device=device) * 1.0 - 0.5
+    mirror = torch.where(torch.rand(count, generator=generator, device=device) < 0.5, -1.0, 1.0)
+    chosen = torch.rand(count, generator=generator, device=device) < probability
+    matrix = torch.zeros(count, 2, 3, device=device)
     matrix[:, 0, 0], matrix[:, 1, 1] = mirror, 1.0
     matrix[:, :, 2] = shift
     grid = F.affine_grid(matrix, [count, 1, *image.shape[2:]], align_corners=False)

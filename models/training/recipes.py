@@ -18,9 +18,8 @@ from models.steps import (
     Strict,
     TissueScale,
 )
-from models.training.augment import AugmentSettings
 from models.training.cases import DataKind
-from models.training.losses import DiceOver
+from models.training.settings import AugmentSettings, DiceOver
 
 
 class Recipe(Strict):

@@ -11,8 +11,10 @@ from safetensors.torch import load_file
 
 from models.training.allocation import keep_freed_memory
 from models.training.cases import Case, list_cases, load_cases, load_extra
-from models.training.loop import LoopLimits, Progress, train
+from models.training.clock import LoopLimits
+from models.training.joint import train_joint
 from models.training.recipes import Recipe, fine_tuning
+from models.training.record import Progress
 from models.training.split import check_against_folder, read_split, split_path
 from models.training.training_set import build_training_set
 
@@ -56,7 +58,7 @@ def run_training(
     Parameters
     ----------
     data_folder : the folder of the recipe's data set, or the folder that holds it
-    out_folder : receives checkpoint.safetensors, metrics.jsonl, weights.safetensors (when finished) and
+    out_folder : receives checkpoint/, metrics.jsonl, weights.safetensors (when finished) and
     run.json steps, minutes : length of the schedule (default: the recipe's steps); what ends first completes
     the cosine stop_after_seconds : stop cleanly after this long; call again with `resume` to go on
     extra_cases : generated cases mixed in (recipe.extra_share of each batch), or a folder of .npz with them
@@ -79,7 +81,7 @@ def run_training(
     extra = load_extra(extra_cases) if isinstance(extra_cases, Path) else list(extra_cases or [])
     data = build_training_set([*real, *extra], recipe)
     keep_freed_memory()
-    result = train(
+    result = train_joint(
         data,
         recipe,
         out_folder,

@@ -10,9 +10,9 @@ import numpy as np
 
 from models.networks.registry import EffNetLite0UNetSpec
 from models.steps import FitCanvas, GreyScale, StackSlices, Standardise
-from models.training.augment import AugmentSettings
 from models.training.cases import Case
 from models.training.recipes import Recipe
+from models.training.settings import AugmentSettings
 from models.volume import Volume
 
 CANVAS = 32

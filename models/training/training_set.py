@@ -27,6 +27,17 @@ class TrainingSet:
     real_weights: Tensor  # (N,) chance to be drawn as a real slice
     extra_weights: Tensor  # (N,) chance to be drawn as a generated slice; all 0 without generated cases
 
+    def to(self, device: torch.device) -> TrainingSet:
+        """The same on a device: a whole set is small beside a GPU's memory."""
+        return TrainingSet(
+            self.images.to(device),
+            self.masks.to(device),
+            self.neighbours.to(device),
+            self.classes.to(device),
+            self.real_weights.to(device),
+            self.extra_weights.to(device),
+        )
+
 
 def build_training_set(cases: Iterable[Case], recipe: Recipe) -> TrainingSet:
     """Prepare every case with the package's own steps and put it on the training canvas."""

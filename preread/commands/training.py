@@ -1,7 +1,6 @@
 """`preread models train`: from the data folder to a package with weights, card, golden case and figures."""
 
 import sys
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -209,13 +208,7 @@ def _run(
         resume=not plan.fresh,
         extra_cases=cases,
         initial_weights=start,
-        progress=lambda line: bar.update(
-            task, completed=line.share, description=f"{title}: {_losses(line.loss)}"
-        ),
+        progress=lambda line: bar.update(task, completed=line.share, description=f"{title}: {line.words}"),
     )
     bar.update(task, completed=1.0)
     return run
-
-
-def _losses(loss: Mapping[str, float]) -> str:
-    return ", ".join(f"{part} {value:.3f}" for part, value in loss.items())
