@@ -5,45 +5,25 @@ file, the defaults. The file is `--config`, else `PREREAD_CONFIG`, else `./prere
 `/etc/preread/preread.yaml`; without any the defaults stand.
 """
 
-import difflib
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
-from config.errors import PrereadError
 from config.settings import Branch, Settings
+from config.yaml_file import FileProblems, Place, Problem, line_of, merged, read_tree, reason_of, spelled
 
 ENVIRONMENT_PREFIX = "PREREAD_"
 STANDARD_FILES = (Path("preread.yaml"), Path("/etc/preread/preread.yaml"))
 
-Place = tuple[str | int, ...]
 
-
-class SettingsError(PrereadError):
+class SettingsError(FileProblems):
     """The settings cannot be used; `problems` lists every reason found."""
-
-    def __init__(self, problems: Sequence["Problem"]) -> None:
-        self.problems = tuple(problems)
-        super().__init__("\n".join(str(problem) for problem in problems))
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One thing wrong with the settings."""
-
-    where: str  # "config.yaml line 12" or "environment PREREAD_LISTENER__PORT"
-    setting: str  # "peers[1].ae_title", empty when the file itself cannot be read
-    reason: str  # what is wrong and the remedy
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.setting + ': ' if self.setting else ''}{self.reason}"
 
 
 class _Environment(BaseSettings, Settings):
@@ -88,10 +68,13 @@ def load_settings(path: Path | None = None, *, overrides: Mapping[str, Any] | No
     tree: dict[str, Any] = {}
     lines: dict[Place, int] = {}
     if file is not None:
-        tree, lines = _read(file)
+        try:
+            tree, lines = read_tree(file, first_words="node:")
+        except FileProblems as error:
+            raise SettingsError(error.problems) from None
     try:
         environment = EnvSettingsSource(_Environment)()
-        return Settings.model_validate(_merged(_merged(tree, environment), overrides or {}))
+        return Settings.model_validate(merged(merged(tree, environment), overrides or {}))
     except ValidationError as error:
         raise SettingsError([_problem(detail, file, lines) for detail in error.errors()]) from None
 
@@ -141,108 +124,13 @@ def _rendered(model: type[BaseModel], indent: int) -> list[str]:
     return lines
 
 
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
-    for name, value in above.items():
-        old = merged.get(name)
-        if isinstance(old, Mapping) and isinstance(value, Mapping):
-            merged[name] = _merged(old, value)
-        else:
-            merged[name] = value
-    return merged
-
-
-def _read(file: Path) -> tuple[dict[str, Any], dict[Place, int]]:
-    lines: dict[Place, int] = {}
-    problems: list[Problem] = []
-    try:
-        text = file.read_text(encoding="utf-8")
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        tree = yaml.safe_load(text)
-    except OSError as error:
-        raise SettingsError(
-            [Problem(str(file), "", f"cannot be read: {error.strerror}. Correct its rights.")]
-        ) from None
-    except UnicodeDecodeError as error:
-        raise SettingsError(
-            [Problem(str(file), "", f"is not UTF-8 at byte {error.start}. Save it as UTF-8.")]
-        ) from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{file} line {mark.line + 1}" if mark else str(file)
-        reason = f"not valid YAML: {getattr(error, 'problem', error)}. Correct the indentation or quoting."
-        raise SettingsError([Problem(where, "", reason)]) from None
-    if root is None:
-        return {}, {}
-    _walk(root, (), lines, problems, file)
-    if not isinstance(tree, dict):
-        problems.append(Problem(f"{file} line 1", "", "the file is not a mapping. Begin with `node:`."))
-    if problems:
-        raise SettingsError(problems)
-    return tree, lines
-
-
-def _walk(
-    node: yaml.Node, place: Place, lines: dict[Place, int], problems: list[Problem], file: Path
-) -> None:
-    lines.setdefault(place, node.start_mark.line + 1)
-    if isinstance(node, yaml.MappingNode):
-        seen: dict[str, int] = {}
-        for key, value in node.value:
-            line = key.start_mark.line + 1
-            if key.value in seen:
-                reason = f"stands twice, first on line {seen[key.value]}. Remove one."
-                problems.append(Problem(f"{file} line {line}", _spelled((*place, key.value)), reason))
-            seen[key.value] = line
-            lines[(*place, key.value)] = line
-            _walk(value, (*place, key.value), lines, problems, file)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            _walk(value, (*place, index), lines, problems, file)
-
-
-def _spelled(place: Place) -> str:
-    text = ""
-    for part in place:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
-    return text
-
-
 def _problem(detail: ErrorDetails, file: Path | None, lines: Mapping[Place, int]) -> Problem:
     place: Place = tuple(detail["loc"])
     variable = ENVIRONMENT_PREFIX + "__".join(str(part).upper() for part in place)
     if variable in os.environ:
         where = f"environment {variable}"
     elif file is not None:
-        known = next((place[:n] for n in range(len(place), -1, -1) if place[:n] in lines), ())
-        where = f"{file} line {lines.get(known, 1)}"
+        where = f"{file} line {line_of(place, lines)}"
     else:
         where = "settings"
-    return Problem(where, _spelled(place), _reason(detail, place))
-
-
-def _reason(detail: ErrorDetails, place: Place) -> str:
-    message = detail["msg"].removeprefix("Value error, ")
-    if detail["type"] == "extra_forbidden":
-        names = list(_model_at(place[:-1]).model_fields)
-        near = difflib.get_close_matches(str(place[-1]), names, n=1)
-        known = f"Did you mean {near[0]!r}?" if near else f"Known here: {', '.join(names)}."
-        return f"there is no such setting. {known}"
-    if detail["type"] == "missing":
-        return "is required. Add it."
-    if detail["type"] == "value_error":
-        return message
-    return f"{message[0].lower()}{message[1:]}, found {detail['input']!r}. Correct the value."
-
-
-def _model_at(place: Place) -> type[BaseModel]:
-    model: type[BaseModel] = Settings
-    for part in place:
-        if isinstance(part, int) or part not in model.model_fields:
-            continue
-        annotation = model.model_fields[part].annotation
-        for candidate in (annotation, *get_args(annotation)):
-            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-                model = candidate
-                break
-    return model
+    return Problem(where, spelled(place), reason_of(detail, place, Settings))

@@ -32,7 +32,9 @@ from models.uncertainty.block import Uncertainty
 FORMAT = "preread-model/1"
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 RelativePath = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*$")]
-FileRole = Literal["weights", "golden_in", "golden_out", "card", "picture", "import_notes", "ood"]
+FileRole = Literal[
+    "weights", "golden_in", "golden_out", "card", "picture", "import_notes", "ood", "recipe", "split"
+]
 MEASURED_OF_STRUCTURES = ("volume_ml", "area_mm2", "area_px")
 MeasurementName = Literal["volume_ml", "area_mm2", "area_px", "long_axis_mm", "short_axis_mm", "long_axis_px"]
 
@@ -171,7 +173,7 @@ class Evaluation(Strict):
 
     dataset: Text
     split_sha256: Sha256
-    subset: Literal["scored", "frozen", "out-of-fold"]  # see models.evaluation.evaluate
+    subset: Literal["scored", "frozen", "out-of-fold", "naive"]  # see models.evaluation.evaluate
     metric: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
     value: float
     ci95: tuple[float, float]
@@ -299,14 +301,21 @@ class Manifest(Strict):
                 raise ValueError(
                     f"image_gate names the class {step.class_name!r}, which the model does not have"
                 )
+        if sum(item.default for item in self.operating_points) != 1:
+            raise ValueError("exactly one operating point must be the default")
+        return self
+
+    @model_validator(mode="after")
+    def _files_agree(self) -> Manifest:
         paths = [item.path for item in self.files]
         if len(set(paths)) != len(paths):
             raise ValueError("files lists a path twice")
         for role in ("weights", "golden_in", "golden_out", "card"):
             if sum(item.role == role for item in self.files) != 1:
                 raise ValueError(f"files must list exactly one file with the role {role}")
-        if sum(item.default for item in self.operating_points) != 1:
-            raise ValueError("exactly one operating point must be the default")
+        for role in ("recipe", "split"):
+            if sum(item.role == role for item in self.files) > 1:
+                raise ValueError(f"files must list at most one file with the role {role}")
         return self
 
     @model_validator(mode="after")
@@ -376,6 +385,10 @@ class Manifest(Strict):
     def file(self, role: FileRole) -> PackageFile:
         """The file with a role that occurs once."""
         return next(item for item in self.files if item.role == role)
+
+    def has(self, role: FileRole) -> bool:
+        """Whether there is a file with this role."""
+        return any(item.role == role for item in self.files)
 
 
 def _segments_of(step: PostprocessStep) -> tuple[int, ...]:

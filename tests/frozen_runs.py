@@ -15,7 +15,8 @@ from models.training.cases import Case
 from models.training.lesion_change import Batch
 from models.training.losses import joint_loss
 from models.training.pretrained import load_imagenet
-from models.training.recipes import BRAIN, BREAST, Recipe
+from models.training.recipe_file import shipped_recipe
+from models.training.recipes import Recipe
 from models.training.smoke import SMOKE, smoke_cases
 from models.training.training_set import build_training_set, draw_batch
 from models.volume import Volume
@@ -24,8 +25,8 @@ SEED = 11
 STEPS = 3
 RECIPES: dict[str, Recipe] = {
     "smoke": SMOKE,
-    "breast": BREAST.model_copy(update={"batch": 3, "warm_up_steps": 2}),
-    "brain": BRAIN.model_copy(update={"batch": 3, "warm_up_steps": 2}),
+    "breast": shipped_recipe("breast-us-lesion").run.model_copy(update={"batch": 3, "warm_up_steps": 2}),
+    "brain": shipped_recipe("brain-flair-lesion").run.model_copy(update={"batch": 3, "warm_up_steps": 2}),
 }
 
 

@@ -14,9 +14,8 @@ from models.networks.building import build_network, parameter_count
 from models.networks.registry import EffNetLite0UNetSpec
 from models.package import Package, digest_of, hash_of
 from models.predictor import Prediction, Predictor, golden_volume
-from models.training.declared import DECLARATIONS
 from models.training.golden import golden_input
-from models.training.recipes import RECIPES
+from models.training.recipe_file import shipped_recipe
 
 FILES = {
     "weights.safetensors": "weights",
@@ -43,7 +42,8 @@ def write_narrow_package(
     sharpness : factor on the last layer's weights, so that rounding decides nothing near a threshold
     postprocess : other steps than the declared ones, from what the network says of its golden case
     """
-    declared, recipe = DECLARATIONS[model], RECIPES[model]
+    declared = shipped_recipe(model)
+    recipe = declared.run
     spec = EffNetLite0UNetSpec(
         registry="effnet_lite0_unet@1",
         in_channels=recipe.network.in_channels,
@@ -81,11 +81,11 @@ def write_narrow_package(
             ),
             task=declared.task,
             network=spec,
-            inputs=(declared.model_input,),
+            inputs=(declared.input,),
             preprocess=recipe.preprocess,
             inference=declared.inference,
             postprocess=steps,
-            findings=declared.findings,
+            findings=declared.coded_findings,
             operating_points=declared.operating_points,
             evaluation=(
                 Evaluation(
@@ -105,7 +105,7 @@ def write_narrow_package(
                 seed=seed,
                 steps=0,
                 seconds=0.0,
-                data=(declared.real_data,),
+                data=(declared.data.counted(0),),
                 simulated_fraction=0.0,
                 pretrained=(),
             ),

@@ -15,9 +15,7 @@ from models.manifest import FORMAT, Golden, Manifest, PackageFile, Runtime, Trai
 from models.networks.registry import EffNetLite0UNetSpec
 from models.package import Package
 from models.predictor import Prediction
-from models.training.declared import DECLARATIONS
-from models.training.recipes import BRAIN as BRAIN_RECIPE
-from models.training.recipes import BREAST as BREAST_RECIPE
+from models.training.recipe_file import shipped_recipe
 from models.volume import Volume
 from pipeline.reading.source_series import SourceFrame, SourceSeries
 from pipeline.results.authorship import Authorship
@@ -207,7 +205,7 @@ def findings_of(source, labels, model=MODEL, class_name=None, class_scores=None)
 
 def package_of(model):
     """A package as shipped, without its files: what `models.training` declares for it."""
-    declared = DECLARATIONS[model]
+    declared = shipped_recipe(model)
     brain = model == "brain-flair-lesion"
     manifest = Manifest(
         format=FORMAT,
@@ -224,14 +222,14 @@ def package_of(model):
         network=EffNetLite0UNetSpec(
             registry="effnet_lite0_unet@1",
             in_channels=3 if brain else 1,
-            classes=len(declared.findings.classes),
+            classes=len(declared.classes),
             decoder_channels=(8, 8, 4, 4),
         ),
-        inputs=(declared.model_input,),
-        preprocess=(BRAIN_RECIPE if brain else BREAST_RECIPE).preprocess,
+        inputs=(declared.input,),
+        preprocess=declared.preprocess,
         inference=declared.inference,
         postprocess=declared.postprocess,
-        findings=declared.findings,
+        findings=declared.coded_findings,
         operating_points=declared.operating_points,
         evaluation=(),
         training=Training(
@@ -240,7 +238,7 @@ def package_of(model):
             seed=1,
             steps=0,
             seconds=0.0,
-            data=(declared.real_data,),
+            data=(declared.data.counted(0),),
             simulated_fraction=0.0,
             pretrained=(),
         ),

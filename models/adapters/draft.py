@@ -17,15 +17,17 @@ from typing import Any, Final
 
 from models.adapters.reading import Reading, plain_words
 from models.adapters.refusal import ImportRefusal
-from models.manifest import MEASURED_OF_STRUCTURES
+from models.manifest import MEASURED_OF_STRUCTURES, MeasurementName
 from models.package import DRAFT_NAME
-from models.training.declared import DECLARATIONS
+from models.training.sections import measurement
 
 NOTES_NAME: Final = "IMPORT.md"
 _COLOUR: Final = (70.0, 45.0, 55.0)  # CIELab; further structures turn its hue
 _GOLDEN_ANGLE: Final = math.radians(137.508)
-# The measurements of a volume, and of a still image, as the shipped packages code them.
-_MEASURED_LIKE: Final = {"series": "brain-flair-lesion", "image": "breast-us-lesion"}
+_MEASURED: Final[dict[str, tuple[MeasurementName, ...]]] = {
+    "series": ("volume_ml", "long_axis_mm", "short_axis_mm"),
+    "image": ("area_mm2", "long_axis_mm", "area_px"),
+}
 _BATCH: Final = 1
 
 # (place in draft.json, what to write there, an example)
@@ -164,7 +166,7 @@ def draft_of(reading: Reading, package_id: str, today: date) -> dict[str, Any]:
 
 
 def _lesions(reading: Reading) -> dict[str, Any]:
-    measurements = DECLARATIONS[_MEASURED_LIKE[reading.unit]].findings.measurements
+    measurements = [measurement(name) for name in _MEASURED[reading.unit]]
     return {
         "segments": [_segment(1, reading.finding)],
         "measurements": [one.model_dump(mode="json") for one in measurements],
@@ -174,7 +176,7 @@ def _lesions(reading: Reading) -> dict[str, Any]:
 
 
 def _structures(reading: Reading) -> dict[str, Any]:
-    measurements = DECLARATIONS[_MEASURED_LIKE[reading.unit]].findings.measurements
+    measurements = [measurement(name) for name in _MEASURED[reading.unit]]
     return {
         "kind": "structures",
         "segments": [

@@ -65,7 +65,9 @@ class Evaluation:
     """
 
     package: PackageIdentity
-    dataset: DataKind
+    kind: DataKind
+    dataset: str
+    length_unit: str
     split_sha256: str
     subset: Subset
     case_word: str

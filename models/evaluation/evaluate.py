@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -18,18 +17,19 @@ from models.evaluation.classification import accuracy, auc
 from models.evaluation.overlap import dice, mean_of_known
 from models.package import Package
 from models.predictor import Predictor
-from models.training.cases import Case, DataKind, Listed, list_cases, load_case
-from models.training.recipes import RECIPES
-from models.training.split import Split, axilla_images, check_against_folder, read_split, split_path
+from models.training.cases import Case, DataKind, Listed
+from models.training.judged_on import CasesIn, JudgedOn
+from models.training.split import Split, axilla_images
 
 # scored: fold 0, which the shipped file never saw. frozen: the small part of it that is checked on every
 # change. out-of-fold: all cases, each judged by the network of the same recipe that did not see its fold.
-Subset = Literal["scored", "frozen", "out-of-fold"]
+# naive: fold 0 of a split that ignores groups, judged by a network of its own, to be set beside the others.
+Subset = Literal["scored", "frozen", "out-of-fold", "naive"]
+CaseWord = Literal["patients", "images"]
 Indices = NDArray[np.int64]
-FROZEN_STEP = {
-    "brain-flair": 7,
-    "breast-us": 4,
-}  # every so many cases of the scored fold: seconds, not minutes
+# Every so many cases of the scored fold: seconds, not minutes.
+FROZEN_STEP: dict[DataKind, int] = {"brain-flair": 7, "breast-us": 4}
+FROZEN_MAX = 25  # cases of the frozen part of other data
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class EvaluationReport:
 
     package_id: str
     package_digest: str
-    dataset: DataKind
+    dataset: str
     split_sha256: str
     subset: Subset
     figures: tuple[Figure, ...]
@@ -75,68 +75,61 @@ class EvaluationReport:
 
 def judge_all(
     predictor: Predictor,
-    data_folder: Path,
+    cases: CasesIn,
     items: Sequence[Listed],
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[CaseResult]:
-    """Predict and compare each case of the split that is named.
-
-    Parameters
-    ----------
-    data_folder : the folder of the package's data set, or the folder that holds it
-    progress : called with (done, of)
-
-    Raises
-    ------
-    CasesError, SplitError
-        The folder is not the one the frozen split was drawn for.
-    """
-    kind = RECIPES[predictor.package.manifest.id].kind
-    folder = data_folder / kind if (data_folder / kind).is_dir() else data_folder
-    check_against_folder(read_split(split_path(kind)), list_cases(kind, folder))
+    """Predict and compare each case that is named. `progress` is called with (done, of)."""
     results = []
     for done, item in enumerate(items):
-        results.append(judge(predictor, load_case(kind, folder, item)))
+        results.append(judge(predictor, cases.load(item.name)))
         if progress is not None:
             progress(done + 1, len(items))
     return results
 
 
-def report_of(package: Package, results: Sequence[CaseResult], subset: Subset) -> EvaluationReport:
+def report_of(
+    package: Package, on: JudgedOn, results: Sequence[CaseResult], subset: Subset
+) -> EvaluationReport:
     """Figures of results, as those of a package."""
-    kind = RECIPES[package.manifest.id].kind
     return EvaluationReport(
         package.manifest.id,
         package.digest,
-        kind,
-        read_split(split_path(kind)).sha256,
+        on.dataset,
+        on.split.sha256,
         subset,
-        figures_of(kind, results, subset),
+        figures_of(on.kind, results, subset, unit=on.recipe.data.unit),
         tuple(results),
     )
 
 
-def figures_of(kind: DataKind, results: Sequence[CaseResult], subset: Subset) -> tuple[Figure, ...]:
-    """The figures of a data set."""
+def figures_of(
+    kind: DataKind, results: Sequence[CaseResult], subset: Subset, *, unit: CaseWord = "images"
+) -> tuple[Figure, ...]:
+    """The figures of a data set. `unit`: what a case of a data set of one's own is called."""
+    if kind == "own":
+        return own_figures(results, unit)
     if kind == "brain-flair":
         return brain_figures(results)
     # Only the scored fold was searched for images of the axilla.
-    return breast_figures(results, frozenset() if subset == "out-of-fold" else axilla_images())
+    return breast_figures(results, frozenset() if subset in ("out-of-fold", "naive") else axilla_images())
 
 
-def frozen_part(report: EvaluationReport) -> EvaluationReport:
+def frozen_part(report: EvaluationReport, on: JudgedOn) -> EvaluationReport:
     """The frozen subset of a report on the whole scored fold, without predicting again."""
-    split = read_split(split_path(report.dataset))
-    names = {item.name for item in subset_of(split, report.dataset, "frozen")}
+    names = {item.name for item in subset_of(on.split, on.kind, "frozen")}
     cases = tuple(case for case in report.cases if case.name in names)
-    return replace(report, subset="frozen", figures=figures_of(report.dataset, cases, "frozen"), cases=cases)
+    figures = figures_of(on.kind, cases, "frozen", unit=on.recipe.data.unit)
+    return replace(report, subset="frozen", figures=figures, cases=cases)
 
 
 def subset_of(split: Split, kind: DataKind, subset: Subset) -> list[Listed]:
     """Cases of the scored fold, or every so many of them, in order of stratum and name."""
     items = sorted(split.scored(), key=lambda item: (item.stratum, item.name))
-    return items if subset == "scored" else items[:: FROZEN_STEP[kind]]
+    if subset == "scored":
+        return items
+    return items[:: FROZEN_STEP.get(kind, -(-len(items) // FROZEN_MAX))]
 
 
 def judge(predictor: Predictor, case: Case) -> CaseResult:
@@ -232,4 +225,42 @@ def breast_figures(results: Sequence[CaseResult], axilla: frozenset[str]) -> tup
         if figure is normals_drawn:
             ci95 = widened(ci95, len(set(groups)))
         figures.append(Figure(metric, figure(np.arange(len(part))), ci95, len(part), "images"))
+    return tuple(figures)
+
+
+def own_figures(results: Sequence[CaseResult], unit: CaseWord) -> tuple[Figure, ...]:
+    """Dice where there is something to outline, cases without it that are drawn on, and classes if any."""
+    outlined = [result for result in results if result.dice is not None]
+    empty = [result for result in results if result.dice is None]
+    classed = [result for result in results if result.class_scores is not None]
+
+    def values(indices: Indices) -> list[float]:
+        return [value for index in indices if (value := outlined[index].dice) is not None]
+
+    def drawn(indices: Indices) -> float:
+        return float(np.mean([empty[index].is_drawn for index in indices]))
+
+    def right(indices: Indices) -> float:
+        return float(np.mean([classed[index].found_class == classed[index].true_class for index in indices]))
+
+    def dice_mean(indices: Indices) -> float:
+        return float(np.mean(values(indices)))
+
+    def dice_median(indices: Indices) -> float:
+        return float(np.median(values(indices)))
+
+    figures = []
+    for metric, figure, part in (
+        ("dice_per_case_mean", dice_mean, outlined),
+        ("dice_per_case_median", dice_median, outlined),
+        ("negatives_drawn_on", drawn, empty),
+        ("class_accuracy", right, classed),
+    ):
+        if not part:
+            continue
+        groups = [result.group for result in part]
+        ci95 = interval(figure, groups)
+        if figure in (drawn, right):
+            ci95 = widened(ci95, len(set(groups)))
+        figures.append(Figure(metric, figure(np.arange(len(part))), ci95, len(part), unit))
     return tuple(figures)

@@ -25,6 +25,12 @@ def headline(
             sizes(known.get("size_bias_relative"), "volumes"),
             slices(known.get("class_sensitivity"), known.get("class_specificity")),
         ]
+    elif kind == "own":
+        sentences += [
+            outlines(known.get("dice_per_case_mean")),
+            normals(known.get("negatives_drawn_on")),
+            classed(known.get("class_accuracy")),
+        ]
     else:
         sentences += [
             outlines(known.get("dice_per_lesion_image_mean")),
@@ -92,9 +98,17 @@ def normals(figure: ReportFigure | None) -> str | None:
     if figure is None:
         return None
     return (
-        f"Draws on {round(figure.value * figure.n)} of {figure.n} images without a lesion"
+        f"Draws on {round(figure.value * figure.n)} of {figure.n} {figure.of} without a lesion"
         f"{percent_interval(figure, opening=' (')}."
     )
+
+
+def classed(figure: ReportFigure | None) -> str | None:
+    """Cases whose class is right."""
+    if figure is None:
+        return None
+    interval = percent_interval(figure, opening=" (")
+    return f"Names the right class for {of_ten(figure.value)} {figure.of}{interval}."
 
 
 def malignant(found: ReportFigure | None, left: ReportFigure | None) -> str | None:

@@ -15,7 +15,6 @@ from models.evaluation.document import Evaluation
 from models.evaluation.pictures import FOUND_COLOUR, TRUTH_COLOUR
 from models.evaluation.published import PUBLISHED
 from models.evaluation.robustness_charts import attack_charts, natural_charts
-from models.evaluation.scales import SCALES
 from models.evaluation.sheets import CasePicture
 from models.explanation.limits import ENERGY_RATIO_MIN, SHIFT_SSIM_MIN
 from models.manifest import Manifest
@@ -64,7 +63,7 @@ def report_page(
         shift_ssim_min=SHIFT_SSIM_MIN,
         style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         amount=amount,
-        unit=SCALES[evaluation.dataset].length_unit,
+        unit=evaluation.length_unit,
         froc=froc_chart(evaluation.froc) if evaluation.froc else None,
         roc=roc_chart(classes) if classes else None,
         reliability=reliability_chart(classes) if classes else None,
@@ -80,7 +79,7 @@ def report_page(
         at_random=[shown_picture(picture) for picture in at_random],
         found_colour=FOUND_COLOUR,
         truth_colour=TRUTH_COLOUR,
-        published=PUBLISHED[evaluation.dataset],
+        published=PUBLISHED.get(evaluation.kind, ()),
         chosen_on=next(point.chosen_on for point in manifest.operating_points if point.default),
         data_licence="; ".join(item.licence for item in manifest.training.data) if manifest.training else "",
     )

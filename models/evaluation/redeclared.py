@@ -9,7 +9,7 @@ from models.manifest import Evaluation
 from models.package import Package
 from models.training.build import evaluation_rows
 from models.training.card import figure_row
-from models.training.recipes import RECIPES
+from models.training.judged_on import NotJudged, judged_on
 
 
 def redeclared(package: Package, results: Sequence[CaseResult]) -> tuple[Evaluation, ...]:
@@ -23,11 +23,13 @@ def redeclared(package: Package, results: Sequence[CaseResult]) -> tuple[Evaluat
     results : of the scored fold, in the order of the split
     """
     declared = package.manifest.evaluation
-    if package.manifest.id not in RECIPES:
+    try:
+        on = judged_on(package)
+    except NotJudged:
         return declared
-    report = report_of(package, results, "scored")
-    rows = [*evaluation_rows(report), *evaluation_rows(frozen_part(report))]
-    return (*rows, *(row for row in declared if row.subset == "out-of-fold"))
+    report = report_of(package, on, results, "scored")
+    rows = [*evaluation_rows(report), *evaluation_rows(frozen_part(report, on))]
+    return (*rows, *(row for row in declared if row.subset in ("out-of-fold", "naive")))
 
 
 def figure_lines(rows: Sequence[Evaluation]) -> list[str]:

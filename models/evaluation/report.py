@@ -8,14 +8,13 @@ from pathlib import Path
 from models.evaluation.document import Evaluation, write_json
 from models.evaluation.kept_predictions import KeptPredictions
 from models.evaluation.page import report_page
-from models.evaluation.run import Progress, ReportSubset, data_folder_of, evaluate_fully, judge_cases
+from models.evaluation.run import Progress, ReportSubset, evaluate_fully, judge_cases
 from models.evaluation.sheets import pictures_of, random_cases, save_sheet, worst_cases
 from models.package import Package
 from models.predictor import Predictor
 from models.robustness.document import Robustness, read_robustness
 from models.robustness.measuring import JSON as ROBUSTNESS
-from models.training.recipes import RECIPES
-from models.training.split import read_split, split_path
+from models.training.judged_on import judged_on
 
 PREDICTIONS = "predictions"
 JSON, PAGE, WORST, RANDOM = "evaluation.json", "report.html", "worst-20.png", "random-20.png"
@@ -47,10 +46,9 @@ def write_report(
     evaluation = replace(
         evaluate_fully(package, cases, subset), robustness=measured_before(package, subset, out)
     )
-    kind = RECIPES[package.manifest.id].kind
-    folder, items = data_folder_of(kind, data_folder), read_split(split_path(kind)).items
-    worst = pictures_of(worst_cases(cases), kept, kind, folder, items)
-    at_random = pictures_of(random_cases(cases), kept, kind, folder, items)
+    source = judged_on(package).cases_in(data_folder)
+    worst = pictures_of(worst_cases(cases), kept, source)
+    at_random = pictures_of(random_cases(cases), kept, source)
     save_sheet(worst, out / WORST)
     save_sheet(at_random, out / RANDOM)
     page = report_page(evaluation, package.manifest, worst, at_random)
@@ -61,7 +59,7 @@ def write_report(
 
 def measured_before(package: Package, subset: ReportSubset, out: Path) -> Robustness | None:
     """The robustness of this package on this part of the split, where it lies in the folder."""
-    split = read_split(split_path(RECIPES[package.manifest.id].kind))
+    split = judged_on(package).split
     return read_robustness(
         out / ROBUSTNESS, package_digest=package.digest, subset=subset, split_sha256=split.sha256
     )

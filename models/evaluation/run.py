@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -23,35 +24,20 @@ from models.evaluation.evaluate import figures_of, subset_of
 from models.evaluation.figures import FigureMaker, ReportFigure, Statistic, mean_over, ratio_over
 from models.evaluation.gates import StratumFigure, judge_gates, read_gates
 from models.evaluation.headline import headline
-from models.evaluation.kept_predictions import KeptPredictions, Said
+from models.evaluation.kept_predictions import KeptPredictions
 from models.evaluation.lesion_figures import bands_of, froc_report, lesion_figures
 from models.evaluation.measures import measure
 from models.evaluation.outline_figures import outline_counts, outline_figures
-from models.evaluation.scales import SCALES
+from models.evaluation.scales import Scale, scale_of
 from models.evaluation.strata import UNKNOWN_STRATA, strata_of
 from models.package import Package
 from models.training.card import METRIC_WORDS
-from models.training.cases import Case, DataKind, Listed, list_cases, load_case
-from models.training.recipes import RECIPES
-from models.training.split import Split, axilla_images, check_against_folder, read_split, split_path
+from models.training.cases import Case, CasesError, DataKind
+from models.training.judged_on import JudgedOn, judged_on
+from models.training.split import axilla_images
 
 ReportSubset = Literal["scored", "frozen"]
 Progress = Callable[[int, int], None]
-CASE_WORDS: dict[DataKind, str] = {"brain-flair": "patients", "breast-us": "images"}
-
-
-def data_folder_of(kind: DataKind, folder: Path) -> Path:
-    """The folder of a data set: itself, or the one in `folder` that is called so."""
-    return folder / kind if (folder / kind).is_dir() else folder
-
-
-def said_cases(
-    kept: KeptPredictions, kind: DataKind, folder: Path, items: Sequence[Listed]
-) -> Iterator[tuple[Case, Said]]:
-    """Each case with what the package says about it."""
-    for item in items:
-        case = load_case(kind, folder, item)
-        yield case, kept.of(case.volume)
 
 
 def judge_cases(
@@ -66,35 +52,55 @@ def judge_cases(
     ------
     CasesError, SplitError
         The folder is not the one the frozen split was drawn for.
+    NotJudged
+        No recipe of ours made the package.
     """
     package = kept.predictor.package
-    kind = RECIPES[package.manifest.id].kind
-    folder, split = data_folder_of(kind, data_folder), read_split(split_path(kind))
-    check_against_folder(split, list_cases(kind, folder))
-    items = subset_of(split, kind, subset)
-    group_sizes = Counter(item.group for item in split.items.values())
+    on = judged_on(package)
+    kind, cases, scale = on.kind, on.cases_in(data_folder), scale_of(on.recipe)
+    items = subset_of(on.split, kind, subset)
+    group_sizes = Counter(item.group for item in on.split.items.values())
     axilla = axilla_images() if kind == "breast-us" else frozenset()
     judged = []
-    for case, said in said_cases(kept, kind, folder, items):
-        measures = measure(case, said, package.manifest.postprocess, SCALES[kind])
+    for item in items:
+        case = cases.load(item.name)
+        said = kept.of(case.volume)
+        measures = measure(case, said, package.manifest.postprocess, scale_in(case, scale, kind))
         judged.append(JudgedCase(measures, strata_of(kind, case, measures, group_sizes, axilla)))
         if progress is not None:
             progress(len(judged), len(items))
     return tuple(judged)
 
 
+def scale_in(case: Case, scale: Scale, kind: DataKind) -> Scale:
+    """With the case's own spacing, where the data set has spacings.
+
+    Raises
+    ------
+    CasesError
+        The scale is in millimetres, and the case has no spacing.
+    """
+    if kind != "own" or scale.length_unit != "mm":
+        return scale
+    volume = case.volume
+    between = volume.slice_spacing_mm if len(volume.array) > 1 else 1.0
+    if volume.pixel_spacing_mm is None or between is None:
+        raise CasesError(f"case {case.name} has no spacing", remedy="Set judging.length_unit to px.")
+    return replace(scale, spacing=(between, *volume.pixel_spacing_mm))
+
+
 def evaluate_fully(package: Package, cases: Sequence[JudgedCase], subset: ReportSubset) -> Evaluation:
     """All figures of judged cases."""
-    kind = RECIPES[package.manifest.id].kind
-    split, scale, word = read_split(split_path(kind)), SCALES[kind], CASE_WORDS[kind]
+    on = judged_on(package)
+    kind, scale, word = on.kind, scale_of(on.recipe), on.recipe.data.unit
     measures = [case.measures for case in cases]
-    classes = classes_of(kind, package, cases)
+    classes = classes_of(package, cases)
     figures = (
-        *declared_figures(kind, cases, subset),
+        *declared_figures(on, cases, subset),
         *outline_figures(measures, scale, word),
         *lesion_figures(measures, scale, word),
         # The area under the curve of the declared classes is declared itself.
-        *(one for one in class_figures(classes) if kind == "brain-flair" or one.metric != "class_auc"),
+        *(one for one in class_figures(classes) if kind != "breast-us" or one.metric != "class_auc"),
     )
     strata = stratum_figures(cases)
     report = class_report(classes)
@@ -108,11 +114,13 @@ def evaluate_fully(package: Package, cases: Sequence[JudgedCase], subset: Report
             package.digest,
             package.manifest.file("weights").sha256,
         ),
-        dataset=kind,
-        split_sha256=split.sha256,
+        kind=kind,
+        dataset=on.dataset,
+        length_unit=scale.length_unit,
+        split_sha256=on.split.sha256,
         subset=subset,
         case_word=word,
-        flow=flow_of(split, kind, subset, cases),
+        flow=flow_of(on, subset, cases),
         figures=figures,
         outlines=outline_counts(measures),
         bands=bands_of(measures, scale),
@@ -134,10 +142,11 @@ def evaluate_fully(package: Package, cases: Sequence[JudgedCase], subset: Report
 
 
 def declared_figures(
-    kind: DataKind, cases: Sequence[JudgedCase], subset: ReportSubset
+    on: JudgedOn, cases: Sequence[JudgedCase], subset: ReportSubset
 ) -> tuple[ReportFigure, ...]:
     """The figures that packages declare, in the form of a report."""
-    rows = figures_of(kind, [case.measures.result for case in cases], subset)
+    results = [case.measures.result for case in cases]
+    rows = figures_of(on.kind, results, subset, unit=on.recipe.data.unit)
     return tuple(
         ReportFigure(
             row.metric,
@@ -161,11 +170,15 @@ def statistic_of(metric: str) -> Statistic:
     return "mean" if metric.startswith("dice") else "share"
 
 
-def classes_of(kind: DataKind, package: Package, cases: Sequence[JudgedCase]) -> ClassCases:
+def classes_of(package: Package, cases: Sequence[JudgedCase]) -> ClassCases:
     """Classes of images, or slices with and without a lesion where the model has no classes."""
     measures = [case.measures for case in cases]
-    names = [item.name for item in package.manifest.findings.classes]
-    return image_classes(measures, names, "malignant") if kind == "breast-us" else slice_classes(measures)
+    declared = package.manifest.findings.classes
+    if not declared:
+        return slice_classes(measures)
+    # Sensitivity is about the class a person should see soon, else about the first that is a finding.
+    ranked = sorted(declared, key=lambda item: (not item.urgent, item.negative, item.index))
+    return image_classes(measures, [item.name for item in declared], ranked[0].name)
 
 
 def stratum_figures(cases: Sequence[JudgedCase]) -> tuple[StratumFigure, ...]:
@@ -215,21 +228,19 @@ def figures_of_part(division: str, part: str, cases: Sequence[JudgedCase]) -> li
     ]
 
 
-def flow_of(
-    split: Split, kind: DataKind, subset: ReportSubset, cases: Sequence[JudgedCase]
-) -> tuple[FlowStep, ...]:
+def flow_of(on: JudgedOn, subset: ReportSubset, cases: Sequence[JudgedCase]) -> tuple[FlowStep, ...]:
     """From the data folder to the cases that are scored."""
-    word = CASE_WORDS[kind]
+    split, word = on.split, on.recipe.data.unit
     scored = len(split.scored())
-    steps = [
-        FlowStep(len(split.items), f"{word} in the data folder", "15 % of the source are kept apart, unseen"),
-    ]
+    known = "" if on.kind == "own" else "15 % of the source are kept apart, unseen"
+    steps = [FlowStep(len(split.items), f"{word} in the data folder", known)]
     if split.excluded():
         steps.append(
             FlowStep(len(split.excluded()), f"{word} left out", "their near-duplicates carry another class")
         )
+    others = f"folds 1 to {split.fold_numbers[-1]} of the frozen split"
     steps += [
-        FlowStep(len(split.training()), f"{word} trained on", "folds 1 to 4 of the frozen split"),
+        FlowStep(len(split.training()), f"{word} trained on", others),
         FlowStep(scored, f"{word} of fold 0", "never trained on, no group on both sides"),
     ]
     if subset == "frozen":

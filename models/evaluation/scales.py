@@ -1,10 +1,14 @@
-"""In what each data set is measured: spacing, tolerance, sizes. None of the two sets has a known spacing."""
+"""In what each data set is measured: spacing, tolerance, sizes.
+
+None of the two known sets has a known spacing; for others the recipe says in what they are measured.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from models.training.cases import DataKind
+from models.training.recipe_file import RecipeFile
 
 
 @dataclass(frozen=True)
@@ -66,3 +70,29 @@ SCALES: dict[DataKind, Scale] = {
         caveat="The images have no spacing: lengths are pixels of images whose longer side has at most 320.",
     ),
 }
+
+
+def scale_of(recipe: RecipeFile) -> Scale:
+    """The scale of a recipe's data; the spacing of a case in millimetres is its own (see run.scale_in)."""
+    if recipe.kind in SCALES:
+        return SCALES[recipe.kind]
+    judging, is_flat = recipe.judging, recipe.input.unit == "image"
+    assert judging is not None, "checked when the recipe was read"
+    in_mm = judging.length_unit == "mm"
+    caveat = (
+        "Millimetres rest on the spacing of each case as it was read."
+        if in_mm
+        else "Lengths are pixels of the images as they were read; nothing is said about millimetres."
+    )
+    size_units = {(True, True): "mm²", (True, False): "mL", (False, True): "px²", (False, False): "voxels"}
+    return Scale(
+        spacing=(1.0, 1.0, 1.0),
+        length_unit=judging.length_unit,
+        size_unit=size_units[in_mm, is_flat],
+        size_factor=1e-3 if in_mm and not is_flat else 1.0,
+        tolerance=judging.tolerance,
+        diameter_edges=judging.diameter_edges,
+        headline_diameter=judging.headline_diameter,
+        precision_iou=judging.precision_iou,
+        caveat=caveat,
+    )

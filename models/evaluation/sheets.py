@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from models.evaluation.document import JudgedCase, worst_first
 from models.evaluation.kept_predictions import KeptPredictions
 from models.evaluation.pictures import contact_sheet, outlined
-from models.training.cases import DataKind, Listed, load_case
+from models.training.judged_on import CasesIn
 
 SHOWN = 20
 CELL_PIXELS = 220
@@ -53,17 +53,11 @@ def random_cases(cases: Sequence[JudgedCase]) -> list[JudgedCase]:
     return sorted(drawn, key=lambda case: case.name)
 
 
-def pictures_of(
-    cases: Sequence[JudgedCase],
-    kept: KeptPredictions,
-    kind: DataKind,
-    folder: Path,
-    items: dict[str, Listed],
-) -> list[CasePicture]:
-    """The slice of each case that tells most. `items`: where each case is found."""
+def pictures_of(cases: Sequence[JudgedCase], kept: KeptPredictions, source: CasesIn) -> list[CasePicture]:
+    """The slice of each case that tells most."""
     pictures = []
     for judged in cases:
-        case = load_case(kind, folder, items[judged.name])
+        case = source.load(judged.name)
         found = kept.of(case.volume).labels > 0
         index = judged.measures.shown_slice
         pixels = outlined(

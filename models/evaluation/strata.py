@@ -12,6 +12,7 @@ UNKNOWN_STRATA: dict[DataKind, str] = {
     "brain-flair": "Sex, age, scanner and field strength are not in the data: nothing is known about them.",
     "breast-us": "Age, ultrasound system and marks in the image (calipers, text) are not in the data: "
     "nothing is known about them.",
+    "own": "Age, sex, scanner and site are not among what a recipe reads: nothing is known about them.",
 }
 
 
@@ -30,6 +31,12 @@ def strata_of(
             "site": case.name.split("_")[1],  # the tissue source site of a TCGA patient identifier
             "lesion volume": band(measures.truth_size, (10.0, 40.0), "mL"),
             "slices": "20 to 24 slices" if len(case.mask) <= 24 else "25 slices and more",
+        }
+    if kind == "own":
+        return {
+            **({"class": case.class_name} if case.class_name else {}),
+            "class and size": case.stratum,
+            "group": "alone in its group" if group_sizes[case.group] == 1 else "with others of its group",
         }
     share = 100 * float(case.mask.mean())
     return {

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from models.evaluation.evaluate import subset_of
 from models.evaluation.pictures import TRUTH_COLOUR, contact_sheet, outlined
-from models.evaluation.run import ReportSubset, data_folder_of
+from models.evaluation.run import ReportSubset
 from models.explanation.attending import Recipe
 from models.explanation.attention import CAPTION, heat_over
 from models.explanation.block import Explain, ExplainSanity
@@ -28,9 +28,7 @@ from models.explanation.trust import (
     sanity_of,
 )
 from models.predictor import Predictor
-from models.training.cases import list_cases, load_cases
-from models.training.recipes import RECIPES
-from models.training.split import check_against_folder, read_split, split_path
+from models.training.judged_on import judged_on
 
 FORMAT = "preread-explanation/1"
 JSON, SHEET = "explain.json", "attention.png"
@@ -69,14 +67,14 @@ def judge_explanation(
     """
     manifest = predictor.package.manifest
     make = recipe.maker(manifest)
-    kind = RECIPES[manifest.id].kind
-    folder, split = data_folder_of(kind, data_folder), read_split(split_path(kind))
-    check_against_folder(split, list_cases(kind, folder))
-    items = subset_of(split, kind, subset)
+    on = judged_on(predictor.package)
+    source, items = on.cases_in(data_folder), subset_of(on.split, on.kind, subset)
     subject = Subject(predictor.network, make, manifest.inference.flip, predictor.device)
-    explained = explained_cases(predictor, subject, load_cases(kind, folder, items), progress, len(items))
+    explained = explained_cases(
+        predictor, subject, (source.load(item.name) for item in items), progress, len(items)
+    )
     figures = measure_trust(subject, explained, progress)
-    sanity = sanity_of(figures, recipe, dataset=kind, split_sha256=split.sha256, subset=subset)
+    sanity = sanity_of(figures, recipe, dataset=on.dataset, split_sha256=on.split.sha256, subset=subset)
     return Judged(block_of(sanity), figures, tuple(explained))
 
 

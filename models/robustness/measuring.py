@@ -6,15 +6,13 @@ from pathlib import Path
 
 from config.errors import PrereadError
 from models.evaluation.evaluate import subset_of
-from models.evaluation.run import Progress, ReportSubset, data_folder_of
+from models.evaluation.run import Progress, ReportSubset
 from models.predictor import Predictor
 from models.robustness.adversarial import evenly, measure_adversarial
 from models.robustness.answers import AnswerBook
 from models.robustness.document import Robustness, write_robustness
 from models.robustness.natural import measure_natural
-from models.training.cases import list_cases, load_cases
-from models.training.recipes import RECIPES
-from models.training.split import check_against_folder, read_split, split_path
+from models.training.judged_on import judged_on
 
 JSON, ANSWERS = "robustness.json", "robustness-answers.jsonl"
 
@@ -36,10 +34,8 @@ def measure_robustness(
         The data folder is not the one the frozen split was drawn for.
     """
     manifest = predictor.package.manifest
-    kind = RECIPES[manifest.id].kind
-    folder, split = data_folder_of(kind, data_folder), read_split(split_path(kind))
-    check_against_folder(split, list_cases(kind, folder))
-    cases = list(load_cases(kind, folder, subset_of(split, kind, subset)))
+    on = judged_on(predictor.package)
+    cases = on.cases_in(data_folder).load_all(subset_of(on.split, on.kind, subset))
     book = AnswerBook(predictor, out / ANSWERS)
     natural = measure_natural(book, cases, manifest.findings.classes, progress=progress)
     adversarial = None
@@ -48,6 +44,6 @@ def measure_robustness(
             adversarial = measure_adversarial(predictor, evenly(cases, attacked), progress)
         except PrereadError:
             adversarial = None  # no canvas: the report says that attacks were not measured
-    found = Robustness(predictor.package.digest, subset, split.sha256, len(cases), natural, adversarial)
+    found = Robustness(predictor.package.digest, subset, on.split.sha256, len(cases), natural, adversarial)
     write_robustness(found, out / JSON)
     return found

@@ -1,13 +1,13 @@
-"""From a finished run to a package: halve the weights, make the golden case, judge the shipped file, write
-the card.
+"""From finished runs and what was measured to a package: halve the weights, make the golden case, write card,
+recipe, split and manifest.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from models.evaluation.evaluate import CaseResult, EvaluationReport, frozen_part, judge_all, report_of
+from models.evaluation.evaluate import CaseResult, EvaluationReport, frozen_part, report_of
 from models.evaluation.overlap import dice
 from models.evaluation.pictures import contact_sheet, outlined, save_jpeg
 from models.manifest import Evaluation, FileRole, Golden, Manifest, PackageFile, Runtime, Training
@@ -25,19 +25,21 @@ from models.networks.building import build_network, parameter_count
 from models.package import MANIFEST_NAME, Package, digest_of, hash_of, load_package
 from models.predictor import Prediction, Predictor, golden_volume
 from models.training.card import card_text
-from models.training.declared import DECLARATIONS
 from models.training.golden import golden_input
+from models.training.judged_on import JudgedOn
 from models.training.pretrained import PRETRAINED_NAME
-from models.training.recipes import RECIPES, Recipe
+from models.training.recipe_file import RecipeFile
 from models.training.run import TrainingRun
-from models.training.split import Split, read_split, split_path
+from models.training.split import Split
 from models.volume import Volume
 
-WEIGHTS, GOLDEN_IN, GOLDEN_OUT, CARD = (
+WEIGHTS, GOLDEN_IN, GOLDEN_OUT, CARD, RECIPE, SPLIT = (
     "weights.safetensors",
     "golden/input.npz",
     "golden/expected.npz",
     "CARD.md",
+    "recipe.yaml",
+    "split.csv",
 )
 DRAFT_FILES: tuple[tuple[str, FileRole], ...] = (
     (WEIGHTS, "weights"),
@@ -60,18 +62,39 @@ class PicturedCase:
     sentence: str
 
 
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What a package is made of.
+
+    Parameters
+    ----------
+    weights : float32 safetensors of the last run; shipped as float16
+    runs : the run and those it was fine-tuned from, oldest first; the last names the seed
+    split_file : the frozen split, shipped with the package
+    results : on the scored fold
+    others : of the networks of the other folds; empty, or all of them: with them go figures over all cases
+    naive : of a network of its own on fold 0 of a split that ignores groups, and that split's sha256
+    remarks : sentences on the data, for the card
+    """
+
+    weights: Path
+    runs: Sequence[TrainingRun]
+    split: Split
+    split_file: Path
+    results: Sequence[CaseResult]
+    others: Sequence[CaseResult] = ()
+    naive: tuple[Sequence[CaseResult], str] | None = None
+    remarks: Sequence[str] = ()
+
+
 def build_package(
-    weights: Path,
-    runs: Sequence[TrainingRun],
-    data_folder: Path,
+    recipe: RecipeFile,
+    measured: Measured,
     package_folder: Path,
     *,
-    version: str,
     released: str,
     pictured: Sequence[PicturedCase] = (),
     notes: Sequence[str] = (),
-    others: Sequence[CaseResult] = (),
-    progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Package, tuple[EvaluationReport, ...]]:
     """Write a package folder and return it, loaded and verified, with its evaluations.
 
@@ -79,40 +102,35 @@ def build_package(
 
     Parameters
     ----------
-    weights : float32 safetensors of the last run; shipped as float16
-    runs : the run and those it was fine-tuned from, oldest first; the last names the seed
-    version, released : e.g. 1.0.0 and 2026-11-21
+    released : e.g. 2026-11-21
     pictured : cases whose slices are shown on the card with the model's outlines
     notes : sentences about how this very file was made, for the card
-    others : results of the networks of the other folds; with them go figures over all cases
     """
-    recipe = RECIPES[runs[-1].recipe]
     folder = package_folder.with_name(f".{package_folder.name}.partial")
-    predictor = open_draft(weights, runs, folder, version=version, released=released)
-    draft = predictor.package.manifest
-    golden = write_golden(predictor, golden_input(recipe.kind), draft.golden)
+    predictor = open_draft(recipe, measured.weights, measured.runs, folder, released=released)
+    golden = write_golden(predictor, golden_of(recipe), predictor.package.manifest.golden)
     captions = draw_pictures(predictor, pictured)
-    results = judge_all(
-        predictor, data_folder, read_split(split_path(recipe.kind)).scored(), progress=progress
-    )
-    report = report_of(predictor.package, results, "scored")
-    reports = [report, frozen_part(report)]
-    if others:
-        reports.append(report_of(predictor.package, [*results, *others], "out-of-fold"))
+    (folder / RECIPE).write_text(packaged(recipe).resolved(), encoding="utf-8")
+    shutil.copyfile(measured.split_file, folder / SPLIT)
+    reports = reports_of(predictor.package, JudgedOn(recipe, measured.split), measured)
     evaluation = tuple(row for part in reports for row in evaluation_rows(part))
     describe = partial(
         assemble,
         recipe,
-        runs,
+        measured.runs,
         folder,
-        [*DRAFT_FILES, *((name, "picture") for name, _ in captions)],
+        [
+            *DRAFT_FILES,
+            (RECIPE, "recipe"),
+            (SPLIT, "split"),
+            *((name, "picture") for name, _ in captions),
+        ],
         evaluation,
         golden,
-        version=version,
         released=released,
     )
-    sentences = [*excluded_groups(read_split(split_path(recipe.kind))), *notes]
-    (folder / CARD).write_text(card_text(describe(), runs, captions, sentences), encoding="utf-8")
+    sentences = [*excluded_groups(measured.split), *measured.remarks, *notes]
+    (folder / CARD).write_text(card_text(describe(), measured.runs, captions, sentences), encoding="utf-8")
     text = json.dumps(describe().model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
     (folder / MANIFEST_NAME).write_text(text, encoding="utf-8")
     golden_report = Predictor(load_package(folder), device="cpu").verify_golden()
@@ -120,14 +138,42 @@ def build_package(
         raise RuntimeError(f"{folder}: the golden case does not repeat itself: {golden_report.message}")
     shutil.rmtree(package_folder, ignore_errors=True)
     folder.rename(package_folder)
-    return load_package(package_folder), tuple(reports)
+    return load_package(package_folder), reports
+
+
+def reports_of(package: Package, on: JudgedOn, measured: Measured) -> tuple[EvaluationReport, ...]:
+    """Figures of everything that was measured."""
+    scored = report_of(package, on, measured.results, "scored")
+    reports = [scored, frozen_part(scored, on)]
+    if measured.others:
+        reports.append(report_of(package, on, [*measured.results, *measured.others], "out-of-fold"))
+    if measured.naive is not None:
+        results, sha256 = measured.naive
+        reports.append(replace(report_of(package, on, results, "naive"), split_sha256=sha256))
+    return tuple(reports)
+
+
+def packaged(recipe: RecipeFile) -> RecipeFile:
+    """The recipe as it stands in the package: beside its split, without the place of the data."""
+    return recipe.model_copy(
+        update={
+            "data": recipe.data.model_copy(update={"folder": None}),
+            "split": recipe.split.model_copy(update={"file": SPLIT}),
+        }
+    )
+
+
+def golden_of(recipe: RecipeFile) -> dict[str, NDArray[Any]]:
+    """A generated input like what the package reads: a head for series, an ultrasound image for images."""
+    if recipe.kind != "own":
+        return golden_input(recipe.kind)
+    return golden_input("breast-us" if recipe.input.unit == "image" else "brain-flair")
 
 
 def open_draft(
-    weights: Path, runs: Sequence[TrainingRun], folder: Path, *, version: str, released: str
+    recipe: RecipeFile, weights: Path, runs: Sequence[TrainingRun], folder: Path, *, released: str
 ) -> Predictor:
     """Weights as they would be shipped, in a folder without figures, card and golden answer: to be judged."""
-    recipe = RECIPES[runs[-1].recipe]
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "golden").mkdir(parents=True)
     tensors = load_file(weights)
@@ -135,12 +181,12 @@ def open_draft(
     halves = {key: value.half() if value.dtype == torch.float32 else value for key, value in tensors.items()}
     save_file(halves, folder / WEIGHTS)
     (folder / WEIGHTS).chmod(0o644)  # safetensors writes for the owner alone; a service reads as another user
-    np.savez_compressed(folder / GOLDEN_IN, allow_pickle=False, **golden_input(recipe.kind))
+    np.savez_compressed(folder / GOLDEN_IN, allow_pickle=False, **golden_of(recipe))
     # The golden answer and the figures come from the package itself: first without them, then with.
     for name in (GOLDEN_OUT, CARD):
         (folder / name).write_bytes(b"")
     golden = Golden(probability_tolerance=0.02, class_tolerance=0.02, lesions=0, class_name=None)
-    draft = assemble(recipe, runs, folder, DRAFT_FILES, (), golden, version=version, released=released)
+    draft = assemble(recipe, runs, folder, DRAFT_FILES, (), golden, released=released)
     return Predictor(Package(draft, folder, digest_of(draft.model_dump(mode="json"))), device="cpu")
 
 
@@ -221,25 +267,24 @@ def evaluation_rows(report: EvaluationReport) -> list[Evaluation]:
 
 
 def assemble(
-    recipe: Recipe,
+    recipe: RecipeFile,
     runs: Sequence[TrainingRun],
     folder: Path,
     files: Sequence[tuple[str, FileRole]],
     evaluation: tuple[Evaluation, ...],
     golden: Golden,
     *,
-    version: str,
     released: str,
 ) -> Manifest:
     """The manifest of what lies in the folder now."""
-    declared = DECLARATIONS[recipe.id]
+    network = recipe.run.network
     steps = sum(run.steps for run in runs)
     return Manifest(
         format="preread-model/1",
         id=recipe.id,
-        version=version,
-        title=declared.title,
-        summary=declared.summary,
+        version=recipe.version,
+        title=recipe.title,
+        summary=recipe.summary,
         released=released,
         files=tuple(
             PackageFile(
@@ -247,14 +292,14 @@ def assemble(
             )
             for name, role in files
         ),
-        task=declared.task,
-        network=recipe.network,
-        inputs=(declared.model_input,),
+        task=recipe.task,
+        network=network,
+        inputs=(recipe.input,),
         preprocess=recipe.preprocess,
-        inference=declared.inference,
-        postprocess=declared.postprocess,
-        findings=declared.findings,
-        operating_points=declared.operating_points,
+        inference=recipe.inference,
+        postprocess=recipe.postprocess,
+        findings=recipe.coded_findings,
+        operating_points=recipe.operating_points,
         evaluation=evaluation,
         training=Training(
             recipe=recipe.id,
@@ -262,16 +307,16 @@ def assemble(
             seed=runs[-1].seed,
             steps=steps,
             seconds=round(sum(run.seconds for run in runs), 1),
-            data=(declared.real_data.model_copy(update={"n": runs[-1].real_cases}),),
+            data=(recipe.data.counted(runs[-1].real_cases),),
             simulated_fraction=round(sum(run.simulated_fraction * run.steps for run in runs) / steps, 4),
             pretrained=(PRETRAINED_NAME,),
         ),
         runtime=Runtime(
             torch="2.13",
             devices=("cpu", "cuda"),
-            memory=declared.memory,
-            parameters=parameter_count(build_network(recipe.network)),
+            memory=recipe.memory,
+            parameters=parameter_count(build_network(network)),
         ),
         golden=golden,
-        card=declared.card,
+        card=recipe.card,
     )

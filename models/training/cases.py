@@ -1,7 +1,7 @@
-"""Labelled cases for training and evaluation, read from the two data folders or handed over as .npz files.
+"""Labelled cases for training and evaluation: two known data folders, .npz files, any other once prepared.
 
 A case is a Volume, a mask on its grid, and for images a class. Masks and pixels stay in memory; nothing is
-written.
+written here (see prepared).
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from config.errors import PrereadError
 from models.volume import Volume
 
-DataKind = Literal["brain-flair", "breast-us"]
+DataKind = Literal["brain-flair", "breast-us", "own"]  # own: any other, see recipe_file
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
-class CasesError(ValueError):
+class CasesError(PrereadError):
     """A data folder or case file that cannot be used; the message names it and the remedy."""
 
 
@@ -47,6 +48,8 @@ class Listed:
     group: str
     stratum: str
     sha256: str
+    truth_sha256: str = ""  # of the mask; with sha256 it names what a case teaches
+    class_name: str = ""
 
 
 def list_cases(kind: DataKind, folder: Path) -> list[Listed]:
@@ -57,6 +60,10 @@ def list_cases(kind: DataKind, folder: Path) -> list[Listed]:
     CasesError
         The folder or its table is missing.
     """
+    if kind == "own":
+        from models.training.prepared import list_prepared
+
+        return list_prepared(folder)
     table = folder / ("cases.csv" if kind == "brain-flair" else "images.csv")
     if not table.is_file():
         raise CasesError(f"{table} is missing; give the folder {kind} of the labelled data")
@@ -70,6 +77,7 @@ def list_cases(kind: DataKind, folder: Path) -> list[Listed]:
                 row["patient"],
                 row["institution"],
                 _sha256(flair_path(folder, row["patient"])),
+                _sha256(folder / f"{row['patient']}_mask.nii.gz"),
             )
             for row in rows
         ]
@@ -80,6 +88,8 @@ def list_cases(kind: DataKind, folder: Path) -> list[Listed]:
                 row["duplicate_group"],
                 row["class"],
                 _sha256(folder / "images" / row["file"]),
+                _mask_sha256(folder / "masks" / row["file"]),
+                row["class"],
             )
             for row in rows
         ]
@@ -88,6 +98,10 @@ def list_cases(kind: DataKind, folder: Path) -> list[Listed]:
 
 def load_case(kind: DataKind, folder: Path, item: Listed) -> Case:
     """Read one case."""
+    if kind == "own":
+        from models.training.prepared import load_prepared
+
+        return load_prepared(folder, item)
     return _load_brain(folder, item) if kind == "brain-flair" else _load_breast(folder, item)
 
 
@@ -168,3 +182,8 @@ def _sha256(path: Path) -> str:
     if not path.is_file():
         raise CasesError(f"{path} is named in the table but missing; copy the data folder again")
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _mask_sha256(path: Path) -> str:
+    """Images without a lesion have no mask."""
+    return _sha256(path) if path.is_file() else ""

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.package import Package
-from models.training.cases import Case, CasesError, Listed, list_cases, load_case, load_extra
-from models.training.recipes import RECIPES
-from models.training.split import check_against_folder, draw_folds, read_split, split_path
+from models.training.cases import Case, CasesError, Listed, load_extra
+from models.training.judged_on import NotJudged, judged_on
+from models.training.split import draw_folds
 
 FOLDS, SEED = 5, 45
 SCORED_FOLD = 0
@@ -58,28 +58,31 @@ def package_cases(package: Package, data_folder: Path, generated: Sequence[Case]
         The folder holds no cases, or is not the one the frozen split was drawn for.
     """
     simulated = [PlacedCase(case, index % FOLDS, False) for index, case in enumerate(generated)]
-    recipe = RECIPES.get(package.manifest.id)
-    if recipe is None:
-        cases = load_extra(data_folder)
-        if not cases:
-            raise CasesError(
-                f"{data_folder} holds no .npz; a package without a recipe of ours needs cases of its own"
-            )
-        named = [Listed(case.name, case.group, case.stratum, _digest(case)) for case in cases]
-        folds = draw_folds(named, folds=min(FOLDS, len(cases)), seed=SEED)
-        own = [PlacedCase(case, folds[case.name], True) for case in cases]
-        return PackageCases(iter([*own, *simulated]), len(own) + len(simulated), None)
-    folder = data_folder / recipe.kind if (data_folder / recipe.kind).is_dir() else data_folder
-    split = read_split(split_path(recipe.kind))
-    check_against_folder(split, list_cases(recipe.kind, folder))
-    items = [(split.items[name], fold) for name, fold in split.folds.items() if fold >= 0]
+    try:
+        on = judged_on(package)
+    except NotJudged:
+        return _own_cases(data_folder, simulated)
+    source = on.cases_in(data_folder)
+    names = [(name, fold) for name, fold in on.split.folds.items() if fold >= 0]
 
     def placed() -> Iterator[PlacedCase]:
-        for item, fold in items:
-            yield PlacedCase(load_case(recipe.kind, folder, item), fold, fold == SCORED_FOLD)
+        for name, fold in names:
+            yield PlacedCase(source.load(name), fold, fold == SCORED_FOLD)
         yield from simulated
 
-    return PackageCases(placed(), len(items) + len(simulated), split.sha256)
+    return PackageCases(placed(), len(names) + len(simulated), on.split.sha256)
+
+
+def _own_cases(data_folder: Path, simulated: Sequence[PlacedCase]) -> PackageCases:
+    cases = load_extra(data_folder)
+    if not cases:
+        raise CasesError(
+            f"{data_folder} holds no .npz; a package without a recipe of ours needs cases of its own"
+        )
+    named = [Listed(case.name, case.group, case.stratum, _digest(case)) for case in cases]
+    folds = draw_folds(named, folds=min(FOLDS, len(cases)), seed=SEED)
+    own = [PlacedCase(case, folds[case.name], True) for case in cases]
+    return PackageCases(iter([*own, *simulated]), len(own) + len(simulated), None)
 
 
 def _digest(case: Case) -> str:

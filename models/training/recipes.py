@@ -1,28 +1,46 @@
-"""What is trained and how: one frozen settings tree per shipped model, with the reason of each unusual
-number.
-"""
+"""What decides a training run: one frozen settings tree, made from a recipe file (see recipe_file)."""
 
 from __future__ import annotations
 
 import hashlib
 
+from pydantic import Field
+from pydantic_core import to_json
+
 from models.networks.registry import EffNetLite0UNetSpec
-from models.steps import (
-    FitCanvas,
-    GreyScale,
-    Orient,
-    PreprocessStep,
-    SpacingCanvas,
-    StackSlices,
-    Standardise,
-    Strict,
-    TissueScale,
-)
+from models.steps import PreprocessStep, Strict
 from models.training.cases import DataKind
 from models.training.settings import AugmentSettings, DiceOver
 
+LEADING = ("id", "kind", "classes", "network", "preprocess")
 
-class Recipe(Strict):
+
+class TrainingSettings(Strict):
+    """Section `training` of a recipe: batches, rates, regularisation, losses, augmentation."""
+
+    canvas_rows: int = Field(ge=32, le=1024)  # cases are held on one canvas of this size while training
+    canvas_columns: int = Field(ge=32, le=1024)
+    augment: AugmentSettings
+    batch: int = Field(ge=1)
+    steps: int = Field(ge=1)
+    encoder_rate: float = Field(gt=0)
+    decoder_rate: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+    warm_up_steps: int = Field(ge=1)
+    ema_decay: float = Field(ge=0, lt=1)
+    dropout: float = Field(ge=0, lt=1)
+    drop_rate: float = Field(ge=0, lt=1)
+    decoder_dropout: float = Field(default=0.0, ge=0, lt=1)  # of whole channels, before each step up
+    dice_over: DiceOver
+    class_weight: float = Field(ge=0)
+    label_smoothing: float = Field(ge=0, lt=1)
+    # Share of a batch's real slices that show a lesion; 0: drawn by class instead.
+    positive_share: float = Field(ge=0, le=1)
+    # Share of a batch that is generated, when generated cases are given.
+    extra_share: float = Field(ge=0, le=1)
+
+
+class Recipe(TrainingSettings):
     """Everything that decides a training run except data, seed and time."""
 
     id: str  # also the package's id
@@ -30,163 +48,44 @@ class Recipe(Strict):
     classes: tuple[str, ...]  # empty: no class head
     network: EffNetLite0UNetSpec
     preprocess: tuple[PreprocessStep, ...]
-    canvas_rows: int  # cases are held on one canvas of this size while training
-    canvas_columns: int
-    augment: AugmentSettings
-    batch: int
-    steps: int
-    encoder_rate: float
-    decoder_rate: float
-    weight_decay: float
-    warm_up_steps: int
-    ema_decay: float
-    dropout: float
-    drop_rate: float
-    decoder_dropout: float = 0.0  # of whole channels, before each step up
-    dice_over: DiceOver
-    class_weight: float
-    label_smoothing: float
-    positive_share: float  # share of a batch's real slices that show a lesion; 0: drawn by class instead
-    extra_share: float  # share of a batch that is generated, when generated cases are given
 
     @property
     def sha256(self) -> str:
-        """Hash of the settings, recorded in the package.
+        """Hash of the settings, recorded in the package and in checkpoints.
 
-        Settings at their default are left out, so that a new one does not change what older packages name.
+        Settings at their default are left out, and the order of fields is fixed, so that a new one does not
+        change what older packages name.
         """
-        return hashlib.sha256(self.model_dump_json(exclude_defaults=True).encode()).hexdigest()
+        fields = self.model_dump(mode="json", exclude_defaults=True)
+        ordered = {name: fields.pop(name) for name in LEADING if name in fields} | fields
+        return hashlib.sha256(to_json(ordered)).hexdigest()
 
 
-BREAST = Recipe(
-    id="breast-us-lesion",
-    kind="breast-us",
-    classes=("benign", "malignant", "normal"),
-    network=EffNetLite0UNetSpec(
-        registry="effnet_lite0_unet@1", in_channels=1, classes=3, decoder_channels=(128, 64, 48, 32)
-    ),
-    preprocess=(
-        GreyScale(step="grey_scale", percentile=99.8),
-        # Nine of ten images are wider than 1.07 : 1; this shape wastes least of the canvas.
-        FitCanvas(step="fit_canvas", rows=192, columns=224),
-        StackSlices(step="stack_slices", neighbours=0),
-        Standardise(step="standardise", mean=0.35, deviation=0.25),
-    ),
-    canvas_rows=192,
-    canvas_columns=224,
-    augment=AugmentSettings(
-        rows=192,
-        columns=224,
-        rotation_degrees=20,
-        scale_min=0.7,
-        scale_max=1.5,
-        aspect=0.3,
-        shift=0.12,
-        flip=True,
-        gamma=0.4,
-        contrast=0.25,
-        brightness=0.08,
-        bias=0.25,
-        noise=0.05,
-        speckle=0.2,
-        blur_probability=0.2,
-        low_resolution_probability=0.2,
-        cutout_probability=0.3,
-        neighbour_probability=0.0,
-        maximum=1.0,
-        fade_probability=0.35,
-        fade_largest=0.7,
-        paste_probability=0.35,
-    ),
-    batch=16,
-    steps=1200,
-    encoder_rate=4e-4,
-    decoder_rate=1.2e-3,
-    weight_decay=5e-2,
-    warm_up_steps=100,
-    ema_decay=0.998,
-    dropout=0.4,
-    drop_rate=0.1,
-    decoder_dropout=0.1,
-    dice_over="image",
-    class_weight=0.6,
-    label_smoothing=0.05,
-    positive_share=0.0,
-    extra_share=0.125,
-)
-
-BRAIN = Recipe(
-    id="brain-flair-lesion",
-    kind="brain-flair",
-    classes=(),
-    network=EffNetLite0UNetSpec(
-        registry="effnet_lite0_unet@1", in_channels=3, classes=0, decoder_channels=(128, 64, 48, 32)
-    ),
-    preprocess=(
-        Orient(step="orient", convention="axial"),
-        TissueScale(step="tissue_scale", maximum=4.0),
-        SpacingCanvas(step="spacing_canvas", spacing_mm=0.94, minimum=192, maximum=384, tissue_threshold=0.4),
-        StackSlices(step="stack_slices", neighbours=1),
-        Standardise(step="standardise", mean=1.0, deviation=0.55),
-    ),
-    canvas_rows=256,
-    canvas_columns=256,
-    augment=AugmentSettings(
-        # Heads are longer than wide: 224 x 192 holds them and costs a quarter less than the full canvas.
-        rows=224,
-        columns=192,
-        rotation_degrees=20,
-        scale_min=0.8,
-        scale_max=1.25,
-        aspect=0.15,
-        shift=0.08,
-        flip=True,
-        gamma=0.35,
-        contrast=0.2,
-        brightness=0.03,
-        bias=0.25,
-        noise=0.12,  # real scanners keep noise in air; the training copies have it cut to 0
-        speckle=0.0,
-        blur_probability=0.15,
-        low_resolution_probability=0.2,
-        cutout_probability=0.0,
-        neighbour_probability=0.1,
-        maximum=4.0,
-    ),
-    batch=16,
-    steps=2400,
-    encoder_rate=4e-4,
-    decoder_rate=1.2e-3,
-    weight_decay=1e-2,
-    warm_up_steps=100,
-    ema_decay=0.998,
-    dropout=0.0,
-    drop_rate=0.1,
-    dice_over="batch",
-    class_weight=0.0,
-    label_smoothing=0.0,
-    positive_share=0.5,
-    extra_share=0.125,
-)
-
-
-def fine_tuning(recipe: Recipe) -> Recipe:
-    """A second, shorter run from the first one's weights: a warm restart at a third of the rates.
+class FineTuning(Strict):
+    """Section `fine_tuning`: a second, shorter run from the first one's weights, a warm restart.
 
     It is there to learn what was generated after the first run, so more of a batch is generated; the average
     forgets faster because the run is short, and outlines get more of the loss than classes.
     """
+
+    steps: int = Field(ge=1)
+    rate_factor: float = Field(gt=0, le=1)
+    warm_up_steps: int = Field(ge=1)
+    ema_decay: float = Field(ge=0, lt=1)
+    class_weight_factor: float = Field(ge=0)
+    extra_share: float = Field(ge=0, le=1)
+
+
+def fine_tuned(recipe: Recipe, tuning: FineTuning) -> Recipe:
+    """The recipe of the second run."""
     return recipe.model_copy(
         update={
-            "steps": 130,
-            "encoder_rate": recipe.encoder_rate * 0.35,
-            "decoder_rate": recipe.decoder_rate * 0.35,
-            "warm_up_steps": 20,
-            "ema_decay": 0.99,
-            "class_weight": recipe.class_weight * 0.6,
-            "extra_share": 0.25,
+            "steps": tuning.steps,
+            "encoder_rate": recipe.encoder_rate * tuning.rate_factor,
+            "decoder_rate": recipe.decoder_rate * tuning.rate_factor,
+            "warm_up_steps": tuning.warm_up_steps,
+            "ema_decay": tuning.ema_decay,
+            "class_weight": recipe.class_weight * tuning.class_weight_factor,
+            "extra_share": tuning.extra_share,
         }
     )
-
-
-RECIPES = {recipe.id: recipe for recipe in (BREAST, BRAIN)}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from models.preprocess import neighbour_indices, prepare
@@ -39,20 +40,46 @@ class TrainingSet:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class CaseSlices:
+    """One case on the training canvas."""
+
+    images: NDArray[np.float16]  # (n, H, W) scaled, not standardised
+    masks: NDArray[np.uint8]  # (n, H, W)
+    class_name: str | None
+    is_simulated: bool
+
+
+def slices_of(case: Case, recipe: Recipe) -> CaseSlices:
+    """A case prepared with the package's own steps and put on the training canvas."""
+    prepared = prepare(case.volume, recipe.preprocess)
+    mask = prepared.mask_to_canvas(case.mask)
+    return CaseSlices(
+        centred(prepared.image, recipe).astype(np.float16),
+        (centred(mask.astype(np.float32), recipe) > 0).astype(np.uint8),
+        case.class_name,
+        case.is_simulated,
+    )
+
+
 def build_training_set(cases: Iterable[Case], recipe: Recipe) -> TrainingSet:
-    """Prepare every case with the package's own steps and put it on the training canvas."""
+    """Prepare every case and put them together."""
+    return put_together((slices_of(case, recipe) for case in cases), recipe)
+
+
+def put_together(cases: Iterable[CaseSlices], recipe: Recipe) -> TrainingSet:
+    """Slices of all cases as one set, with the chance of each to be drawn."""
     stack = next(step.neighbours for step in recipe.preprocess if isinstance(step, StackSlices))
     images, masks, neighbours, classes, simulated = [], [], [], [], []
     first = 0
     for case in cases:
-        prepared = prepare(case.volume, recipe.preprocess)
-        mask = prepared.mask_to_canvas(case.mask)
-        images.append(centred(prepared.image, recipe).astype(np.float16))
-        masks.append((centred(mask.astype(np.float32), recipe) > 0).astype(np.uint8))
-        neighbours.append(first + neighbour_indices(len(mask), stack))
-        classes += [recipe.classes.index(case.class_name or "") if recipe.classes else 0] * len(mask)
-        simulated += [case.is_simulated] * len(mask)
-        first += len(mask)
+        count = len(case.masks)
+        images.append(case.images)
+        masks.append(case.masks)
+        neighbours.append(first + neighbour_indices(count, stack))
+        classes += [recipe.classes.index(case.class_name or "") if recipe.classes else 0] * count
+        simulated += [case.is_simulated] * count
+        first += count
     all_masks = np.concatenate(masks)
     positive, is_extra = np.asarray(all_masks.any((1, 2))), np.array(simulated)
     labels = np.array(classes)

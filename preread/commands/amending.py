@@ -151,13 +151,16 @@ def uncertainty(
 
 
 def _generated(package: "Package", count: int | None, seed: int) -> "list[Case]":
-    from models.training.recipes import RECIPES
-    from preread.commands.training import GENERATED
+    from models.training.judged_on import NotJudged, judged_on
     from preread.demo.generated_cases import generated_cases
 
-    recipe = RECIPES.get(package.manifest.id)
-    wanted = GENERATED.get(package.manifest.id, 0) if count is None else count
-    return list(generated_cases(recipe.kind, wanted, seed=seed)) if recipe is not None and wanted else []
+    try:
+        section = judged_on(package).recipe.generated
+    except NotJudged:
+        return []
+    if section is None:
+        return []
+    return list(generated_cases(section.like, section.cases if count is None else count, seed=seed))
 
 
 def _today() -> str:

@@ -66,8 +66,10 @@ def evaluate(
     from models.evaluation.run import declared_figures, evaluate_fully
     from models.predictor import Predictor
     from models.robustness.measuring import measure_robustness
+    from models.training.judged_on import judged_on
 
-    package = with_recipe(package_named(name, config))
+    package = package_named(name, config)
+    on = judged_on(package)
     subset: ReportSubset = "frozen" if frozen else "scored"
     if robustness and out is None:
         raise wrong_use("--robustness needs --out: a folder that keeps what was answered")
@@ -85,7 +87,7 @@ def evaluate(
     declared = [row for row in package.manifest.evaluation if row.subset == "frozen"]
     differences: list[str] = []
     if frozen and gates is not None:
-        found = declared_figures(evaluation.dataset, evaluation.cases, subset)
+        found = declared_figures(on, evaluation.cases, subset)
         differences = frozen_differences(declared, found, gates.frozen_tolerance)
     if as_json:
         print_json({"passed": evaluation.passed, "frozen_differences": differences, **asdict(evaluation)})
@@ -113,14 +115,13 @@ def compare(
 ) -> None:
     """Compare two packages on the same cases by paired bootstrap: OTHER minus NAME, with 95 % intervals."""
     from models.evaluation.compare import compare_cases
-    from models.evaluation.run import CASE_WORDS, classes_of
-    from models.training.recipes import RECIPES
+    from models.evaluation.run import classes_of
+    from models.training.judged_on import judged_on
 
-    packages = [with_recipe(package_named(name, config)) for name in (first, second)]
-    kinds = {RECIPES[package.manifest.id].kind for package in packages}
-    if len(kinds) > 1:
+    packages = [package_named(name, config) for name in (first, second)]
+    on = [judged_on(package) for package in packages]
+    if on[0].split.sha256 != on[1].split.sha256:
         raise wrong_use(f"{first} and {second} are judged on different data sets: nothing can be compared")
-    kind = kinds.pop()
     subset: ReportSubset = "frozen" if frozen else "scored"
     with readable_data():
         cases = []
@@ -128,8 +129,8 @@ def compare(
             with bar(f"predicting with {package.manifest.id} {package.manifest.version}") as progress:
                 cases.append(_judged(package, data, out, subset, progress))
     measures = [[case.measures for case in judged] for judged in cases]
-    classes = [classes_of(kind, package, judged) for package, judged in zip(packages, cases, strict=True)]
-    rows = compare_cases(measures[0], measures[1], (classes[0], classes[1]), CASE_WORDS[kind])
+    classes = [classes_of(package, judged) for package, judged in zip(packages, cases, strict=True)]
+    rows = compare_cases(measures[0], measures[1], (classes[0], classes[1]), on[0].recipe.data.unit)
     titles = [f"{package.manifest.id} {package.manifest.version}" for package in packages]
     if as_json:
         print_json([{**asdict(row), "verdict": row.verdict} for row in rows])
@@ -218,17 +219,6 @@ def _judged(
 
     kept = KeptPredictions(Predictor(package), None if out is None else out / PREDICTIONS)
     return judge_cases(kept, data, subset, progress)
-
-
-def with_recipe(package: "Package") -> "Package":
-    """The package, if there is labelled data to judge it on; ends the command if not."""
-    from models.training.recipes import RECIPES
-
-    if package.manifest.id not in RECIPES:
-        raise wrong_use(
-            f"nothing is known to judge {package.manifest.id} on. Known: {', '.join(sorted(RECIPES))}."
-        )
-    return package
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from preread.commands.evaluation import DEFAULT_DATA, Frozen, bar, readable_data, with_recipe
+from preread.commands.evaluation import DEFAULT_DATA, Frozen, bar, readable_data
 from preread.commands.options import Config, DataFolder, Json, fail, print_json, print_table
 from preread.commands.package_names import PackageName, package_named
 
@@ -46,7 +46,7 @@ def explain(
     from models.explanation.packing import write_block
     from models.predictor import Predictor
 
-    package = with_recipe(package_named(name, config))
+    package = package_named(name, config)
     recipe = Recipe(method, (layer or DEFAULT_LAYER) if method == "grad-cam" else None)
     with bar(f"explaining with {package.manifest.id}") as progress, readable_data():
         try:

@@ -21,9 +21,11 @@ from preread.commands.options import (
     settings_and_logs,
 )
 from preread.commands.package_names import PackageName, package_named
+from preread.commands.recipes import init
 from preread.commands.training import train
 
 app = typer.Typer(no_args_is_help=True, help="Model packages.")
+app.command()(init)
 app.command()(train)
 app.command("import")(import_model)
 app.command()(finish)

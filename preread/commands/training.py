@@ -1,17 +1,17 @@
-"""`preread models train`: from the data folder to a package with weights, card, golden case and figures."""
+"""`preread models train`: from a recipe to a package with weights, card, golden case and figures."""
 
 import sys
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from preread.commands.options import (
     FIGURE_COLUMNS,
-    DataFolder,
     Json,
+    fail,
     figure_row,
     print_json,
     print_table,
@@ -19,118 +19,149 @@ from preread.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import TaskID
 
-    from models.evaluation.evaluate import CaseResult
     from models.training.build import PicturedCase
     from models.training.cases import Case
-    from models.training.recipes import Recipe
-    from models.training.run import TrainingRun
+    from models.training.making import Made
+    from models.training.order import Order
+    from models.training.recipe_file import RecipeFile
+    from models.training.stages import Telling
 
-WEIGHTS = "weights.safetensors"
-FOLDS = 5
+DEFAULT_DATA = Path("../shared/data")  # of the shipped recipes
 PICTURED, UNSEEN = 6, 1000  # cases on the card, and how far their seed is from that of the training
-GENERATED = {"brain-flair-lesion": 36, "breast-us-lesion": 60}
-# The first run of this recipe draws at the skull base of heads without lesion; a short second one ends that.
-FINE_TUNED = ("brain-flair-lesion",)
+Stage = Literal["prepare", "split", "cache", "train", "out-of-fold", "evaluate", "package"]
 
 
 def train(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Id of a shipped recipe.")],
-    out: Annotated[Path, typer.Option(help="Folder of checkpoints, logs, weights and the package.")],
-    data: DataFolder = Path("../shared/data"),
-    version: Annotated[str, typer.Option(help="Version of the package that is written.")] = "0.0.1",
-    seed: Annotated[int, typer.Option(help="Seed of the runs and of the generated cases.")] = 45,
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="A recipe's YAML file, or the id of a shipped one.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder in which every stage is kept, and the package.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the cases; else data.folder of the recipe, from its own folder on."),
+    ] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="PLACE=VALUE", help="Replace a value: training.steps=600."),
+    ] = None,
+    until: Annotated[Stage, typer.Option(help="The last stage that is done.")] = "package",
+    version: Annotated[str | None, typer.Option(help="Version of the package; else the recipe's.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the runs and of the generated cases; else the recipe's.")
+    ] = None,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Length of the first run; else the recipe's.")
     ] = None,
     minutes: Annotated[float | None, typer.Option(min=0, help="Length of each run in time instead.")] = None,
+    deadline: Annotated[
+        float | None,
+        typer.Option(min=0, help="Seconds after which to stop cleanly; the next call goes on from there."),
+    ] = None,
     generated: Annotated[
         int | None,
-        typer.Option(min=0, help="Generated cases to mix in, a minority; without the option as shipped."),
+        typer.Option(min=0, help="Generated cases to mix in, a minority; else as the recipe says."),
     ] = None,
     fine_tune: Annotated[
-        bool | None, typer.Option(help="Add a short second run; without the option as shipped.")
-    ] = None,
+        bool, typer.Option(help="Do the short second run, where the recipe has one.")
+    ] = True,
     out_of_fold: Annotated[
         bool,
         typer.Option("--out-of-fold", help="Train and judge the networks of the other folds, too: slow."),
     ] = False,
     fold: Annotated[
-        int | None,
-        typer.Option(min=0, max=FOLDS - 1, help="Only train the network that does not see this fold."),
+        int | None, typer.Option(min=0, help="Only train the network that does not see this fold.")
     ] = None,
     note: Annotated[
         list[str] | None, typer.Option(help="A sentence for the card about this training; may be repeated.")
     ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew instead of resuming.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Begin unfinished stages anew.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Train a package from the data folder to weights, card, golden case and figures; resumes by itself."""
-    from rich.console import Console
-    from rich.progress import Progress
+    """Make a package from a recipe: prepare, split, cache, train, out-of-fold, evaluate, package.
 
-    from models.training.build import build_package
-    from models.training.recipes import RECIPES
+    What was done before from the same inputs is not done again; a changed setting does what depends on it.
+    Ends with 1 when a case cannot be used, a patient stands on both sides of the split, or at the deadline.
+    """
+    from models.training.making import make_package
+    from models.training.recipe_file import read_recipe, recipe_path
+    from models.training.stages import Unfinished, Work
 
-    if name not in RECIPES:
-        raise wrong_use(f"there is no recipe {name}. Known: {', '.join(sorted(RECIPES))}.")
-    recipe = RECIPES[name]
-    plan = _Plan(
-        recipe, data, seed, steps, minutes, fresh, fine_tune if fine_tune is not None else name in FINE_TUNED
-    )
-    with Progress(console=Console(stderr=True)) as bar:
-        cases = _generated(recipe, GENERATED[name] if generated is None else generated, seed, bar)
-        if fold is not None:
-            _train_fold(plan, out, fold, bar, cases)
-            return
-        runs, last = _train_fold(plan, out, 0, bar, cases)
-        others: list[CaseResult] = []
-        for other in range(1, FOLDS) if out_of_fold else ():
-            others += _judge_fold(plan, out, other, bar, cases)
-        task = bar.add_task(f"evaluating {name}", total=None)
-        package, reports = build_package(
-            last / WEIGHTS,
-            runs,
+    file = recipe_path(recipe)
+    short = {"version": version, "seed": seed, "training.steps": steps, "generated.cases": generated}
+    replaced = [f"{place}={value}" for place, value in short.items() if value is not None]
+    read = read_recipe(file, [*(sets or ()), *replaced, *(() if fine_tune else ("fine_tuning=null",))])
+    with _Bars() as bars:
+        order = _order(
+            read,
+            file,
             data,
-            out / name,
-            version=version,
-            released=f"{datetime.now(UTC):%Y-%m-%d}",
-            pictured=_pictured(recipe, seed),
-            notes=note or (),
-            others=others,
-            progress=lambda done, of: bar.update(task, completed=done, total=of),
+            minutes=minutes,
+            deadline=deadline,
+            until=until,
+            fold=fold,
+            out_of_fold=out_of_fold,
+            notes=tuple(note or ()),
         )
-    shown = [report for report in reports if report.subset != "frozen"]
-    if as_json:
-        figures = {report.subset: [asdict(figure) for figure in report.figures] for report in shown}
-        print_json({"package": package.folder, "runs": [asdict(run) for run in runs], "figures": figures})
-        return
-    for report in shown:
-        sys.stdout.write(f"{report.subset}\n")
-        print_table(FIGURE_COLUMNS, [figure_row(figure) for figure in report.figures], empty="No figures.")
-    sys.stdout.write(f"\nPackage: {package.folder}\n")
+        try:
+            made = make_package(order, Work(out, bars.tell, fresh))
+        except Unfinished as stopped:
+            raise fail(f"{stopped}; call again to go on.") from stopped
+    _show(made, out, as_json)
 
 
-def _generated(recipe: "Recipe", count: int, seed: int, bar: "Progress") -> "list[Case]":
+def _order(
+    recipe: "RecipeFile",
+    file: Path,
+    data: Path | None,
+    *,
+    minutes: float | None,
+    deadline: float | None,
+    until: Stage,
+    fold: int | None,
+    out_of_fold: bool,
+    notes: tuple[str, ...],
+) -> "Order":
+    from models.training.order import Order
+    from models.training.readers import READERS
+    from pipeline.training_cases import read_dicom_seg
+
+    if data is None and recipe.data.folder is None and recipe.kind == "own":
+        raise wrong_use(f"{file} does not say where the cases lie. Add data.folder, or give --data.")
+    if data is None:
+        data = DEFAULT_DATA if recipe.data.folder is None else file.parent / recipe.data.folder
+    return Order(
+        recipe=recipe,
+        recipe_folder=file.parent,
+        data_folder=data,
+        readers={**READERS, "dicom-seg": read_dicom_seg},
+        generate=_generated,
+        pictured=lambda: _pictured(recipe),
+        minutes=minutes,
+        deadline_seconds=deadline,
+        until=until,
+        fold=fold,
+        out_of_fold=out_of_fold,
+        notes=notes,
+    )
+
+
+def _generated(like: str, count: int, seed: int) -> "Iterable[Case]":
     from preread.demo.generated_cases import generated_cases
 
-    cases = generated_cases(recipe.kind, count, seed=seed)
-    return list(bar.track(cases, total=count, description="generating cases")) if count else []
+    return generated_cases("brain-flair" if like == "brain-flair" else "breast-us", count, seed=seed)
 
 
-def _pictured(recipe: "Recipe", seed: int) -> "list[PicturedCase]":
+def _pictured(recipe: "RecipeFile") -> "list[PicturedCase]":
     """Generated cases that no run of this seed has seen, as they come: data sets may not be published."""
     from models.training.build import PicturedCase
-    from preread.demo.generated_cases import generated_cases
 
+    if recipe.generated is None:
+        return []
     return [
-        PicturedCase(
-            case.volume,
-            case.mask,
-            f"Generated {_what_it_shows(case)}",
-        )
-        for case in generated_cases(recipe.kind, PICTURED, seed=seed + UNSEEN)
+        PicturedCase(case.volume, case.mask, f"Generated {_what_it_shows(case)}")
+        for case in _generated(recipe.generated.like, PICTURED, recipe.seed + UNSEEN)
     ]
 
 
@@ -140,75 +171,44 @@ def _what_it_shows(case: "Case") -> str:
     return f"{case.class_name} lesion" if case.class_name else "case with lesions"
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """What all folds have in common."""
+class _Bars:
+    """One bar of progress for each stage, on standard error."""
 
-    recipe: "Recipe"
-    data: Path
-    seed: int
-    steps: int | None
-    minutes: float | None
-    fresh: bool
-    fine_tuned: bool
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import Progress
 
+        self.progress: Progress = Progress(console=Console(stderr=True))
+        self.tasks: dict[str, TaskID] = {}
 
-def _train_fold(
-    plan: _Plan, out: Path, fold: int, bar: "Progress", cases: "list[Case]"
-) -> "tuple[list[TrainingRun], Path]":
-    """The runs of the network that does not see `fold`, and the folder of the last one."""
-    last = out / f"fold-{fold}" / "first"
-    runs = [_run(plan, last, fold, bar, cases)]
-    if plan.fine_tuned:
-        start, last = last / WEIGHTS, out / f"fold-{fold}" / "fine-tuned"
-        runs.append(_run(plan, last, fold, bar, cases, start))
-    return runs, last
+    def __enter__(self) -> "_Bars":
+        self.progress.start()
+        return self
 
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
 
-def _judge_fold(
-    plan: _Plan, out: Path, fold: int, bar: "Progress", cases: "list[Case]"
-) -> "list[CaseResult]":
-    """Train without `fold`, then judge on it."""
-    from models.evaluation.evaluate import judge_all
-    from models.training.build import open_draft
-    from models.training.split import read_split, split_path
-
-    runs, last = _train_fold(plan, out, fold, bar, cases)
-    draft = out / f"fold-{fold}" / "draft"
-    predictor = open_draft(
-        last / WEIGHTS, runs, draft, version="0.0.1", released=f"{datetime.now(UTC):%Y-%m-%d}"
-    )
-    task = bar.add_task(f"evaluating fold {fold}", total=None)
-    items = read_split(split_path(plan.recipe.kind)).scored(fold)
-    return judge_all(
-        predictor, plan.data, items, progress=lambda done, of: bar.update(task, completed=done, total=of)
-    )
+    def tell(self, said: "Telling") -> None:
+        """Show how far a stage is."""
+        if said.stage not in self.tasks:
+            self.tasks[said.stage] = self.progress.add_task(said.stage, total=1.0)
+        words = f"{said.stage}: {said.words}"
+        self.progress.update(self.tasks[said.stage], completed=said.share, description=words)
 
 
-def _run(
-    plan: _Plan,
-    out: Path,
-    fold: int,
-    bar: "Progress",
-    cases: "list[Case]",
-    start: Path | None = None,
-) -> "TrainingRun":
-    from models.training.run import run_training
-
-    title = f"fold {fold}, {out.name} run"
-    task = bar.add_task(title, total=1.0)
-    run = run_training(
-        plan.recipe,
-        plan.data,
-        out,
-        seed=plan.seed if start is None else plan.seed + 1,
-        scored_fold=fold,
-        steps=plan.steps if start is None else None,
-        minutes=plan.minutes,
-        resume=not plan.fresh,
-        extra_cases=cases,
-        initial_weights=start,
-        progress=lambda line: bar.update(task, completed=line.share, description=f"{title}: {line.words}"),
-    )
-    bar.update(task, completed=1.0)
-    return run
+def _show(made: "Made", out: Path, as_json: bool) -> None:
+    shown = [report for report in made.reports if report.subset != "frozen"]
+    folder = None if made.package is None else made.package.folder
+    if as_json:
+        figures = {report.subset: [asdict(figure) for figure in report.figures] for report in shown}
+        runs = [asdict(run) for run in made.runs]
+        print_json({"package": folder, "cases": len(made.cases.items), "runs": runs, "figures": figures})
+        return
+    for report in shown:
+        sys.stdout.write(f"{report.subset}\n")
+        print_table(FIGURE_COLUMNS, [figure_row(figure) for figure in report.figures], empty="No figures.")
+    if folder is None:
+        sys.stdout.write(f"{len(made.cases.items)} cases; kept in {out}\n")
+        return
+    data = made.cases.folder
+    sys.stdout.write(f"\nPackage: {folder}\nJudge it again: preread models evaluate {folder} --data {data}\n")

@@ -46,10 +46,10 @@ class Card:
 
     @property
     def figures(self) -> tuple[Evaluation, ...]:
-        """Figures on cases kept apart; the frozen subset is for checks of changes, not for people."""
+        """Figures on cases kept apart. The frozen subset is for checks of changes, a naive split no claim."""
         if self.manifest is None:
             return ()
-        return tuple(row for row in self.manifest.evaluation if row.subset != "frozen")
+        return tuple(row for row in self.manifest.evaluation if row.subset not in ("frozen", "naive"))
 
 
 class Shelf:

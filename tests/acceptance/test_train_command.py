@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from models.training.recipe_file import read_recipe
 from models.training.split import split_path
 from preread.owned import house
 
@@ -69,11 +70,33 @@ def test_a_fold_can_be_trained_alone_without_its_cases_and_makes_no_package(tmp_
         *("--fold", 3),
     )
     assert trained.returncode == 0, trained.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["fold-3"]
-    run = json.loads((tmp_path / "fold-3" / "first" / "run.json").read_text("utf-8"))
+    assert not (tmp_path / "breast-us-lesion").exists()
+    (record,) = tmp_path.glob("train/fold-3-*/run.json")
+    run = json.loads(record.read_text("utf-8"))
     rows = list(csv.DictReader(split_path("breast-us").read_text("utf-8").splitlines()))
     assert run["scored_fold"] == 3
     assert run["real_cases"] == sum(row["fold"] not in ("3", "-1") for row in rows)
+
+
+def test_recipe_and_split_are_in_the_package_and_a_value_set_on_the_line_is_in_the_recipe(
+    folder: Path, manifest: dict[str, Any]
+) -> None:
+    package = folder / "breast-us-lesion"
+    recipe = read_recipe(package / "recipe.yaml")
+    assert (recipe.training.steps, recipe.generated.cases if recipe.generated else 0) == (2, 3)
+    assert manifest["training"]["recipe_sha256"] == recipe.run.sha256
+    assert (package / "split.csv").read_bytes() == split_path("breast-us").read_bytes()
+    assert {item["role"] for item in manifest["files"]} >= {"recipe", "split"}
+
+
+def test_wrong_use_and_faults_are_named(tmp_path: Path) -> None:
+    unknown = preread("models", "train", "nothing", "--out", tmp_path)
+    assert unknown.returncode == 1
+    assert "there is no recipe nothing" in unknown.stderr
+    wrong = preread("models", "train", "breast-us-lesion", "--out", tmp_path, "--set", "training.stepz=3")
+    assert wrong.returncode == 1
+    assert "--set training.stepz=3: training.stepz: there is no such setting" in wrong.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_card_shows_unseen_generated_cases_and_the_notes(folder: Path) -> None:

@@ -2,7 +2,9 @@ import torch
 
 from models.training.augment import appearance, augment, move
 from models.training.lesion_change import Batch
-from models.training.recipes import BRAIN, BREAST
+from models.training.recipe_file import shipped_recipe
+
+BRAIN, BREAST = (shipped_recipe(name).run for name in ("brain-flair-lesion", "breast-us-lesion"))
 
 
 def ovals():

@@ -239,7 +239,7 @@ def test_a_curve_is_drawn_where_its_numbers_are(evaluation) -> None:
 
 def test_a_package_against_itself_is_not_told_apart_and_a_better_one_is(cases, package) -> None:
     measures = [one.measures for one in cases]
-    classes = classes_of("breast-us", package, cases)
+    classes = classes_of(package, cases)
     same = compare_cases(measures, measures, (classes, classes), "images")
     assert {row.verdict for row in same} == {"not told apart"}
     assert all(row.is_not_worse(0.001) for row in same)

@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from models.preprocess import PreprocessError, axial_turn, network_input, prepare, tissue_scaled
 from models.steps import StackSlices, Standardise
 from models.training.golden import golden_input
-from models.training.recipes import BRAIN, BREAST
+from models.training.recipe_file import shipped_recipe
 from models.volume import Volume
+
+BRAIN, BREAST = (shipped_recipe(name).run for name in ("brain-flair-lesion", "breast-us-lesion"))
 
 
 def head(spacing=0.94, factor=1.0, offset=0.0):

@@ -6,6 +6,7 @@ from models.training.split import (
     SplitError,
     check_against_folder,
     draw_folds,
+    draw_naive_folds,
     read_split,
     split_path,
     write_split,
@@ -13,7 +14,10 @@ from models.training.split import (
 
 
 def listed(count=40):
-    return [Listed(f"c{i:02d}", f"g{i // 2}", "ab"[(i // 2) % 2], f"{i:064x}") for i in range(count)]
+    return [
+        Listed(f"c{i:02d}", f"g{i // 2}", "ab"[(i // 2) % 2], f"{i:064x}", "", "ab"[(i // 2) % 2])
+        for i in range(count)
+    ]
 
 
 def frozen(tmp_path, items, folds):
@@ -31,8 +35,8 @@ def test_folds_keep_groups_together_and_strata_balanced(tmp_path):
 
 
 def test_a_group_whose_copies_contradict_each_other_is_on_neither_side(tmp_path):
-    items = [*listed(), Listed("x", "g0", "b", "f" * 64)]
-    folds = draw_folds(items, folds=5, seed=1)
+    items = [*listed(), Listed("x", "g0", "b", "f" * 64, "", "b")]
+    folds = draw_folds(items, folds=5, seed=1, exclude_contradictions=True)
     assert {name for name, fold in folds.items() if fold == EXCLUDED} == {"c00", "c01", "x"}
 
 
@@ -75,3 +79,47 @@ def test_the_frozen_splits_are_whole(kind, scored):
 def test_the_eight_contradictory_groups_of_the_breast_images_are_left_out():
     split = read_split(split_path("breast-us"))
     assert len({item.group for item in split.excluded()}) == 8
+
+
+def test_a_patient_with_cases_of_several_classes_stays_together_and_stays_in(tmp_path):
+    items = [Listed(f"c{i}", f"p{i // 3}", "xyz"[i % 3], f"{i:064x}", "", "xyz"[i % 3]) for i in range(30)]
+    split = read_split(frozen(tmp_path, items, draw_folds(items, folds=5, seed=1)))
+    assert not split.excluded()
+    assert {len(split.scored(fold)) for fold in split.fold_numbers} == {6}
+
+
+def test_the_same_pixels_under_two_names_and_patients_are_one_group(tmp_path):
+    items = [Listed(f"c{i}", f"p{i}", "x", f"{i // 2:064x}") for i in range(40)]
+    folds = draw_folds(items, folds=5, seed=3)
+    assert all(folds[f"c{i}"] == folds[f"c{i + 1}"] for i in range(0, 40, 2))
+    read_split(frozen(tmp_path, items, folds))
+
+
+def test_too_few_groups_for_the_folds_are_refused():
+    with pytest.raises(SplitError, match="2 groups cannot be divided into 5 folds"):
+        draw_folds(listed(4), folds=5, seed=1)
+
+
+def test_strata_rarer_than_folds_do_not_stop_the_drawing():
+    items = [Listed(f"c{i}", f"p{i}", "common" if i else "once", f"{i:064x}") for i in range(12)]
+    assert sorted(draw_folds(items, folds=4, seed=1).values()) == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+    lonely = [Listed(f"c{i}", f"p{i}", f"s{i}", f"{i:064x}") for i in range(8)]
+    assert len(set(draw_folds(lonely, folds=4, seed=1).values())) == 4
+
+
+def test_a_naive_split_crosses_groups_and_is_refused_where_a_split_is_asked_for(tmp_path):
+    items = [Listed(f"c{i:02d}", f"p{i // 6}", "ab"[i % 2], f"{i:064x}") for i in range(60)]
+    path = frozen(tmp_path, items, draw_naive_folds(items, folds=5, seed=1))
+    with pytest.raises(SplitError, match="share one group"):
+        read_split(path)
+    naive = read_split(path, is_naive=True)
+    assert {item.group for item in naive.scored()} & {item.group for item in naive.training()}
+
+
+def test_a_table_whose_groups_were_changed_hides_no_leak(tmp_path):
+    """The frozen table says that two cases are strangers; the data say that they are one patient."""
+    items = [Listed(f"c{i:02d}", f"g{i}", "a", f"{i:064x}") for i in range(10)]
+    split = read_split(frozen(tmp_path, items, {item.name: i % 5 for i, item in enumerate(items)}))
+    same = [*items[:1], Listed("c01", "g0", "a", items[1].sha256), *items[2:]]
+    with pytest.raises(SplitError, match="share one group"):
+        check_against_folder(split, same)

@@ -2,13 +2,19 @@ import pytest
 from pydantic import ValidationError
 
 from models.training.joint import settings_of
-from models.training.recipes import BRAIN, BREAST
+from models.training.recipe_file import shipped_recipe
 from models.training.settings import GridAugment, TrainSettings, VoxelLabels, grid_augment
 from models.training.smoke_volumes import SMOKE_VOLUMES
 
 
 @pytest.mark.parametrize(
-    "settings", [SMOKE_VOLUMES, settings_of(BREAST), settings_of(BRAIN)], ids=["volumes", "breast", "brain"]
+    "settings",
+    [
+        SMOKE_VOLUMES,
+        settings_of(shipped_recipe("breast-us-lesion").run),
+        settings_of(shipped_recipe("brain-flair-lesion").run),
+    ],
+    ids=["volumes", "breast", "brain"],
 )
 def test_settings_survive_json(settings):
     assert TrainSettings.model_validate_json(settings.model_dump_json()) == settings
@@ -32,7 +38,7 @@ def test_changes_that_do_not_fit_the_patch_are_refused():
 
 
 def test_a_recipe_of_today_keeps_its_numbers():
-    settings = settings_of(BREAST)
+    settings = settings_of(shipped_recipe("breast-us-lesion").run)
     assert (settings.optimizer.rate, settings.optimizer.encoder_rate) == (1.2e-3, 4e-4)
     assert (settings.batch, settings.schedule.steps, settings.schedule.warm_up_steps) == (16, 3400, 100)
     assert settings.precision_cpu == "bfloat16"

@@ -45,8 +45,7 @@ from models.networks.registry import EffNetLite0UNetSpec
 from models.ood.gauge import Likeness
 from models.package import Package, load_package
 from models.predictor import Prediction
-from models.training.declared import DECLARATIONS
-from models.training.recipes import BRAIN, BREAST
+from models.training.recipe_file import shipped_recipe
 from pipeline.assignment import StudyImages
 from pipeline.job_rows import deliveries_of
 from pipeline.reading.refusals import Refusal
@@ -200,7 +199,7 @@ def small_breast(rows=80, columns=100) -> tuple[np.ndarray, np.ndarray]:
 
 def write_package(folder: Path, model: str) -> Package:
     """A package of the shipped declaration with tiny files, so that it loads and shows."""
-    declared = DECLARATIONS[DECLARED[model]]
+    declared = shipped_recipe(DECLARED[model])
     target = folder / model
     target.mkdir(parents=True)
     files = []
@@ -237,18 +236,18 @@ def write_package(folder: Path, model: str) -> Package:
         network=EffNetLite0UNetSpec(
             registry="effnet_lite0_unet@1",
             in_channels=3 if brain else 1,
-            classes=len(declared.findings.classes),
+            classes=len(declared.classes),
             decoder_channels=(8, 8, 4, 4),
         ),
-        inputs=(declared.model_input,),
-        preprocess=(BRAIN if brain else BREAST).preprocess,
+        inputs=(declared.input,),
+        preprocess=declared.preprocess,
         inference=declared.inference,
         postprocess=declared.postprocess,
-        findings=declared.findings,
+        findings=declared.coded_findings,
         operating_points=declared.operating_points,
         evaluation=tuple(
             Evaluation(
-                dataset=declared.real_data.name,
+                dataset=declared.data.name,
                 split_sha256="0" * 64,
                 subset="scored",
                 metric=metric,
@@ -265,7 +264,7 @@ def write_package(folder: Path, model: str) -> Package:
             seed=1,
             steps=0,
             seconds=0.0,
-            data=(declared.real_data,),
+            data=(declared.data.counted(0),),
             simulated_fraction=0.2,
             pretrained=(),
         ),

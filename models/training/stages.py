@@ -1,0 +1,94 @@
+"""Work in stages, each kept in a folder that is named by the hash of what it was made from.
+
+A stage whose inputs are unchanged is found again and not repeated; a change of an input gives another key, so
+that only this stage and those that take its output are done anew. A stage that was interrupted finds its own
+half-done folder. Nothing is deleted: going back to earlier settings finds the earlier work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from models.package import canonical_json
+
+STAGE_NAME = "stage.json"
+KEY_CHARACTERS = 12  # of 64: enough to tell the stages of one folder apart
+
+
+@dataclass(frozen=True)
+class Telling:
+    """How far the work is: which stage, what it does now, and the share done where it is known."""
+
+    stage: str
+    words: str
+    share: float | None = None
+
+
+Tell = Callable[[Telling], None]
+
+
+class Unfinished(Exception):  # an outcome: the time that was given is over
+    """A stage stopped before its end, at a point from which it goes on when called again."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """The folder in which stages are kept."""
+
+    folder: Path
+    tell: Tell
+    fresh: bool = False  # begin unfinished stages anew
+
+    def stage(
+        self,
+        name: str,
+        inputs: Mapping[str, Any],
+        make: Callable[[Path], None],
+        *,
+        is_whole: Callable[[Path], bool] = lambda _: True,
+    ) -> Path:
+        """The folder of a stage, made now unless it was made before from the same inputs.
+
+        Parameters
+        ----------
+        name : "split" or "train/fold-0"
+        inputs : everything the output depends on, as JSON values
+        make : fills the folder; finds there what an interrupted call left
+        is_whole : whether what was made before is still there
+
+        Raises
+        ------
+        Unfinished
+            From `make`; the folder stays for the next call.
+        """
+        key = key_of({"stage": name, **inputs})
+        folder = self.folder / f"{name}-{key[:KEY_CHARACTERS]}"
+        record = folder / STAGE_NAME
+        if record.is_file() and is_whole(folder):
+            self.tell(Telling(name, "done before", 1.0))
+            return folder
+        if self.fresh:
+            shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.tell(Telling(name, "begun"))
+        began = time.monotonic()
+        make(folder)
+        seconds = round(time.monotonic() - began, 1)
+        content = {"stage": name, "key": key, "seconds": seconds, "inputs": inputs}
+        partial = record.with_suffix(".partial")
+        partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.rename(record)
+        self.tell(Telling(name, f"done in {seconds:.0f} s", 1.0))
+        return folder
+
+
+def key_of(inputs: Mapping[str, Any]) -> str:
+    """sha256 of JSON values, however they are ordered."""
+    return hashlib.sha256(canonical_json(inputs)).hexdigest()
