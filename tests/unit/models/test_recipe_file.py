@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from models.package import installed_packages_folder
+from models.package import installed_packages_folder, load_package
 from models.training.recipe_file import (
     SHIPPED,
     RecipeError,
@@ -49,7 +49,7 @@ def line_with(path, text):
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_recipes_declare_what_the_shipped_packages_declare(name):
     recipe = shipped_recipe(name)
-    manifest = json.loads((installed_packages_folder() / name / "model.json").read_text(encoding="utf-8"))
+    manifest = load_package(installed_packages_folder() / name).manifest.model_dump(mode="json")
     found = {
         "title": recipe.title,
         "summary": recipe.summary,

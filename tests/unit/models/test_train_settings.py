@@ -40,6 +40,6 @@ def test_changes_that_do_not_fit_the_patch_are_refused():
 def test_a_recipe_of_today_keeps_its_numbers():
     settings = settings_of(shipped_recipe("breast-us-lesion").run)
     assert (settings.optimizer.rate, settings.optimizer.encoder_rate) == (1.2e-3, 4e-4)
-    assert (settings.batch, settings.schedule.steps, settings.schedule.warm_up_steps) == (16, 3400, 100)
+    assert (settings.batch, settings.schedule.steps, settings.schedule.warm_up_steps) == (16, 1200, 100)
     assert settings.precision_cpu == "bfloat16"
     assert settings.clip_norm == 1.0
