@@ -195,8 +195,43 @@ def check_axes(augment: GridAugment, dimensions: int) -> None:
         raise ValueError(f"flip_axes names an axis that {dimensions} dimensions do not have")
 
 
+class LesionBoxes(Strict):
+    """Boxes around lesions, learnt from patches in which each lesion has a label of its own."""
+
+    learns: Literal["lesion_boxes"]
+    patch: tuple[PatchSize, ...] = Field(min_length=2, max_length=3)
+    foreground_share: Share = 1 / 2
+    offset_weight: NotNegative = 1.0  # of CenterNet's terms against its heat
+    size_weight: NotNegative = 1.0
+    size_multiple: int = Field(default=32, ge=1, le=256)  # of whole cases while judging
+    augment: GridAugment = GridAugment()
+
+    @model_validator(mode="after")
+    def _dimensions_agree(self) -> LesionBoxes:
+        check_axes(self.augment, len(self.patch))
+        return self
+
+
+class SliceClasses(Strict):
+    """The class of every slice of a series and of the whole study, learnt from series."""
+
+    learns: Literal["slice_classes"]
+    slices_max: int = Field(default=64, ge=1, le=1024)  # neighbouring slices of a series in a batch
+    study_weight: NotNegative = 1.0
+    focal_gamma: NotNegative = 0.0
+    balance: Share = 0.5  # of studies: 0 as found, 1 every class as often as any other
+    augment: GridAugment = GridAugment()
+
+    @model_validator(mode="after")
+    def _dimensions_agree(self) -> SliceClasses:
+        check_axes(self.augment, 2)
+        return self
+
+
 OptimizerSettings = Annotated[AdamW | Sgd, Field(discriminator="optimizer")]
-ObjectiveSettings = Annotated[LesionOnCanvas | VoxelLabels | ImageClasses, Field(discriminator="learns")]
+ObjectiveSettings = Annotated[
+    LesionOnCanvas | VoxelLabels | ImageClasses | LesionBoxes | SliceClasses, Field(discriminator="learns")
+]
 
 
 class TrainSettings(Strict):
