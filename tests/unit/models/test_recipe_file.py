@@ -1,7 +1,6 @@
 """A recipe file: what is accepted, how faults are named, what stays the same when packages are compared."""
 
 import hashlib
-import json
 from pathlib import Path
 
 import pytest
