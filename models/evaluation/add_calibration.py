@@ -56,9 +56,12 @@ def add_calibration(
         raise CasesError(f"{data_folder} holds no unseen case of a class of {package.manifest.id}")
     scores = np.array([[(one.class_scores or {})[name] for name in names] for one in results])
     truth = np.array([names.index(one.true_class or "") for one in results])
-    listed = [Listed(one.name, one.group, one.true_class or "", "") for one in results]
+    # Copies share a group already: the name stands for the pixels.
+    listed = [
+        Listed(one.name, one.group, one.true_class or "", one.name, one.true_class or "") for one in results
+    ]
     # Folds within the unseen cases, by group; of a group with two classes nobody knows what is true.
-    folds = draw_folds(listed, folds=FOLDS, seed=SEED)
+    folds = draw_folds(listed, folds=FOLDS, seed=SEED, exclude_contradictions=True)
     placed_folds = np.array([folds[one.name] for one in listed])
     clear = placed_folds != EXCLUDED
     block = fit_calibration(scores[clear], truth[clear], placed_folds[clear], methods)

@@ -64,7 +64,7 @@ def add_uncertainty(
         agreements.append(agreement.value)
         overlaps.append(overlap)
         ratios.append(float(case.mask.sum() / found.sum()) if found.any() else np.inf)
-        listed.append(Listed(case.name, case.group, "", ""))
+        listed.append(Listed(case.name, case.group, "", case.name))  # copies share a group already
     folds = draw_folds(listed, folds=FOLDS, seed=SEED)
     block = fit_uncertainty(
         np.array(agreements),
