@@ -58,7 +58,8 @@ def add_calibration(
     truth = np.array([names.index(one.true_class or "") for one in results])
     # Copies share a group already: the name stands for the pixels.
     listed = [
-        Listed(one.name, one.group, one.true_class or "", one.name, one.true_class or "") for one in results
+        Listed(one.name, one.group, one.true_class or "", one.name, class_name=one.true_class or "")
+        for one in results
     ]
     # Folds within the unseen cases, by group; of a group with two classes nobody knows what is true.
     folds = draw_folds(listed, folds=FOLDS, seed=SEED, exclude_contradictions=True)
