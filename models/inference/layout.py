@@ -48,10 +48,12 @@ class LaidOut(nn.Module):
     def __init__(self, network: nn.Module, layout: Layout) -> None:
         super().__init__()
         self.network, self.layout = network, layout
-        for parameter in network.parameters():
-            if parameter.dim() in _LAST:
-                form = _LAST[parameter.dim()] if layout.channels_last else torch.contiguous_format
-                parameter.data = parameter.data.contiguous(memory_format=form)
+        # Laid out while measuring, weights would stay tensors of inference: no heat map could be made of them.
+        with torch.inference_mode(False):
+            for parameter in network.parameters():
+                if parameter.dim() in _LAST:
+                    form = _LAST[parameter.dim()] if layout.channels_last else torch.contiguous_format
+                    parameter.data = parameter.data.contiguous(memory_format=form)
 
     def forward(self, x: Tensor) -> Any:
         """(B, channels, ...) to whatever the network gives."""

@@ -65,6 +65,8 @@ class Prober:
         assert self._process.stdout is not None
         with self._process.stdout as lines:
             for line in lines:
+                if not line.endswith("\n"):
+                    break  # it was ended while it wrote
                 began, ended, fault = line.rstrip("\n").split(" ", 2)
                 with self._news:
                     self.probes.append(Probe(float(began), float(ended), fault))

@@ -113,3 +113,13 @@ def test_the_example_has_the_shape_of_what_the_network_gets(package):
     assert example.shape[:2] == (1, package.manifest.network.in_channels)
     assert min(example.shape[2:]) >= 32
     assert np.isfinite(Predictor(package, device="cpu").network(example).lesion.detach().numpy()).all()
+
+
+def test_a_network_that_was_measured_can_still_be_differentiated() -> None:
+    network = conv_net(2)
+    seconds_of(network, torch.zeros(1, 1, 8, 8), layouts(bfloat16=False), runs=1)
+    for layout in layouts(bfloat16=False):
+        image = torch.ones(1, 1, 8, 8, requires_grad=True)
+        LaidOut(network, layout)(image).sum().backward()
+        assert image.grad is not None
+        assert bool(image.grad.any())
