@@ -48,7 +48,7 @@ class LaidOut(nn.Module):
     def __init__(self, network: nn.Module, layout: Layout) -> None:
         super().__init__()
         self.network, self.layout = network, layout
-        # Laid out while measuring, weights would stay tensors of inference: no heat map could be made of them.
+        # Laid out while measuring, weights would stay tensors of inference: no heat map could be made.
         with torch.inference_mode(False):
             for parameter in network.parameters():
                 if parameter.dim() in _LAST:
