@@ -9,7 +9,8 @@ from models.training.split import Split, draw_folds
 
 @st.composite
 def splits(draw):
-    groups = draw(st.lists(st.tuples(st.integers(0, 30), st.sampled_from("ab")), min_size=5, max_size=60))
+    drawn = draw(st.lists(st.tuples(st.integers(0, 30), st.sampled_from("ab")), min_size=5, max_size=60))
+    groups = [(31, "a"), (32, "b"), (33, "a"), *drawn]  # as many groups as folds, or none can be drawn
     stratum_of: dict[int, str] = {}
     items = []
     for index, (group, stratum) in enumerate(groups):
