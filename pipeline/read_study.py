@@ -155,17 +155,16 @@ def _predict(
     model = predictor.package.manifest.id
     for source in sources:
         try:
-            prediction = _explained(source, predictor.predict(source.volume), predictor)
+            prediction = predictor.predict(source.volume)
+            likeness = prediction.likeness
+            if likeness is not None and likeness.is_refused:
+                distance, limit = likeness.distance, likeness.limit
+                refusals.append(refuse("UNLIKE-TRAINING", model=model, distance=distance, limit=limit))
+            else:
+                predicted.append((source, _explained(source, prediction, predictor)))
         except (PreprocessError, TooLarge) as error:
             why = error.what if isinstance(error, TooLarge) else str(error)
             refusals.append(refuse("MODEL-REFUSED", model=model, why=why.rstrip(".")))
-            continue
-        likeness = prediction.likeness
-        if likeness is not None and likeness.is_refused:
-            distance, limit = likeness.distance, likeness.limit
-            refusals.append(refuse("UNLIKE-TRAINING", model=model, distance=distance, limit=limit))
-        else:
-            predicted.append((source, prediction))
     if refusals and predicted:
         # Said with the first image that is left: a report must not pass over images in silence (law 4).
         source, first = predicted[0]

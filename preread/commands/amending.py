@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from preread.commands.evaluation import DEFAULT_DATA, bar
 from preread.commands.options import Config, DataFolder, Json, fail, print_json
 from preread.commands.package_names import PackageName, package_named
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from models.package import Package
     from models.training.cases import Case
 
-DEFAULT_DATA = Path("../shared/data")
 Out = Annotated[
     Path, typer.Option(help="Folder of the package that is written; the package's own one is replaced.")
 ]
@@ -52,7 +50,7 @@ def ood(
     from models.ood.making import add_ood
 
     package = package_named(name, config)
-    with _progress(f"reading cases with {package.manifest.id}") as progress, _readable(TooFewCases):
+    with bar(f"reading cases with {package.manifest.id}") as progress, _readable(TooFewCases):
         cases = _generated(package, generated, seed)
         written, made = add_ood(
             package,
@@ -105,7 +103,7 @@ def calibrate(
     from models.evaluation.calibrating import METHODS, TooFewScores
 
     package = package_named(name, config)
-    with _progress(f"reading cases with {package.manifest.id}") as progress, _readable(TooFewScores):
+    with bar(f"reading cases with {package.manifest.id}") as progress, _readable(TooFewScores):
         written = add_calibration(
             package,
             data,
@@ -140,7 +138,7 @@ def uncertainty(
     from models.uncertainty.making import add_uncertainty, card_sentence
 
     package = package_named(name, config)
-    with _progress(f"reading cases with {package.manifest.id}") as progress, _readable(TooFewOutlines):
+    with bar(f"reading cases with {package.manifest.id}") as progress, _readable(TooFewOutlines):
         written = add_uncertainty(package, data, out, version=version, released=_today(), progress=progress)
     block = written.manifest.uncertainty
     assert block is not None, "it was just written"
@@ -165,16 +163,6 @@ def _generated(package: "Package", count: int | None, seed: int) -> "list[Case]"
 
 def _today() -> str:
     return f"{datetime.now(UTC):%Y-%m-%d}"
-
-
-@contextmanager
-def _progress(words: str) -> "Iterator[Callable[[int, int], None]]":
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(words, total=None)
-        yield lambda done, of: bar.update(task, completed=done, total=of)
 
 
 @contextmanager
