@@ -26,7 +26,7 @@ from pipeline.reading.assemble import Stack, StackRules, assemble, single_images
 from pipeline.reading.headers import read_header
 from pipeline.reading.read_series import read_series
 from pipeline.reading.refusals import Refusal
-from pipeline.reading.seg_mask import SegFault, mask_of, referred_images, sources_of
+from pipeline.reading.seg_mask import SegFault, labels_of, referred_images, sources_of
 from pipeline.reading.source_series import SourceSeries
 
 SEGMENTATIONS: Final = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")  # and label map
@@ -125,7 +125,7 @@ def _outlined_series(
 def _cases(
     files: Sequence[_File],
     segs: Sequence[_File],
-    labels: Sequence[str],
+    names: Sequence[str],
     unit: str,
     classes: Mapping[str, str],
 ) -> Iterator[FoundCase | LeftOut]:
@@ -142,13 +142,13 @@ def _cases(
                 yield LeftOut(file.sop_uid, "no SEG refers to this image", is_fault=False)
         files = [file for file in files if file.sop_uid in referred]
     for source in _volumes(files, unit):
-        mask = mask_of(seg, source, labels)
+        labels = labels_of(seg, source, names)
         header = source.headers[0]
         uids = [str(header.SOPInstanceUID), source.series_uid, str(header.get("StudyInstanceUID") or "")]
         name = _hashed(uids[1] if unit == "series" else uids[0])
         group = _hashed(files[0].patient)
         class_name = next((classes[uid] for uid in (*uids, files[0].patient) if uid in classes), None)
-        yield FoundCase(f"{group}-{name}", group, class_name, source.volume, mask)
+        yield FoundCase(f"{group}-{name}", group, class_name, source.volume, labels)
 
 
 def _volumes(files: Sequence[_File], unit: str) -> Iterator[SourceSeries]:

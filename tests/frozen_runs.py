@@ -42,7 +42,7 @@ def cases_of(name: str) -> list[Case]:
             case.group,
             case.stratum,
             case.volume,
-            case.mask,
+            case.labels,
             classes.get(str(case.class_name), case.class_name) if index % 2 else case.class_name,
             is_simulated=index >= 6,
         )

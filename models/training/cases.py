@@ -1,6 +1,6 @@
 """Labelled cases for training and evaluation: two known data folders, .npz files, any other once prepared.
 
-A case is a Volume, a mask on its grid, and for images a class. Masks and pixels stay in memory; nothing is
+A case is a Volume, labels on its grid, and for images a class. Labels and pixels stay in memory; nothing is
 written here (see prepared).
 """
 
@@ -35,9 +35,14 @@ class Case:
     group: str  # patient, or group of near-duplicates: never on both sides of a split
     stratum: str  # what folds are balanced by: institution, or class
     volume: Volume
-    mask: NDArray[np.bool_]  # (slices, rows, columns)
+    labels: NDArray[np.uint8]  # (slices, rows, columns) 0 background; 1 lesion, or the number of a structure
     class_name: str | None
     is_simulated: bool = False
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """(slices, rows, columns) of everything that is labelled."""
+        return self.labels > 0
 
 
 @dataclass(frozen=True)
@@ -123,7 +128,7 @@ def load_extra(folder: Path) -> list[Case]:
             arrays: dict[str, NDArray[Any]] = {key: stored[key] for key in stored.files}
         if "image" not in arrays or "mask" not in arrays or arrays["image"].shape != arrays["mask"].shape:
             raise CasesError(f"{path} must hold `image` and `mask` of one shape")
-        image, mask = arrays["image"], arrays["mask"] > 0
+        image, mask = arrays["image"], (arrays["mask"] > 0).astype(np.uint8)
         if image.ndim == 2:
             image, mask = image[None], mask[None]
         spacing = arrays.get("pixel_spacing_mm")
@@ -160,7 +165,7 @@ def _load_brain(folder: Path, item: Listed) -> Case:
         (float(steps[1]), float(steps[0])),
         float(steps[2]),
     )
-    truth = np.ascontiguousarray(np.asarray(mask.dataobj).transpose(2, 1, 0)) > 0
+    truth = (np.asarray(mask.dataobj).transpose(2, 1, 0) > 0).astype(np.uint8, order="C")
     return Case(item.name, item.group, item.stratum, volume, truth, None)
 
 
@@ -172,9 +177,9 @@ def _load_breast(folder: Path, item: Listed) -> Case:
     mask_path = folder / "masks" / f"{item.name}.png"
     if mask_path.is_file():
         with Image.open(mask_path) as picture:
-            mask = (np.asarray(picture.convert("L")) > 0)[None]
+            mask = (np.asarray(picture.convert("L")) > 0)[None].astype(np.uint8)
     else:
-        mask = np.zeros(image.shape, bool)
+        mask = np.zeros(image.shape, np.uint8)
     return Case(item.name, item.group, item.stratum, Volume(image.copy()), mask, item.stratum)
 
 

@@ -14,7 +14,7 @@ import csv
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,12 @@ class FoundCase:
     group: str  # patient, or group of near-duplicates
     class_name: str | None
     volume: Volume
-    mask: NDArray[np.bool_]  # (slices, rows, columns)
+    labels: NDArray[Any]  # (slices, rows, columns) 0 background; what else there is, the recipe says
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """(slices, rows, columns) of everything that is labelled."""
+        return np.asarray(self.labels > 0)
 
 
 @dataclass(frozen=True)
@@ -61,9 +66,18 @@ class _Row:
 
 
 def write_prepared(
-    found: Iterable[FoundCase | LeftOut], folder: Path, classes: Sequence[str], *, faults_are_excluded: bool
+    found: Iterable[FoundCase | LeftOut],
+    folder: Path,
+    classes: Sequence[str],
+    *,
+    faults_are_excluded: bool,
+    structures: int = 0,
 ) -> list[LeftOut]:
     """Write everything that was found; returns what was left out.
+
+    Parameters
+    ----------
+    structures : how many the labels number, 1 and up; 0: whatever is labelled is lesion
 
     Raises
     ------
@@ -74,7 +88,7 @@ def write_prepared(
     left_out: list[LeftOut] = []
     (folder / FOLDER).mkdir(parents=True, exist_ok=True)
     for one in found:
-        case = one if isinstance(one, LeftOut) else _checked(one, rows, classes)
+        case = one if isinstance(one, LeftOut) else _checked(one, rows, classes, structures)
         if isinstance(case, LeftOut):
             left_out.append(case)
             continue
@@ -84,7 +98,7 @@ def write_prepared(
             case.group,
             case.class_name or "",
             pixels_sha256(case.volume.array),
-            truth_sha256(case.volume, case.mask, case.class_name),
+            truth_sha256(case.volume, case.labels, case.class_name),
             int(case.mask.sum()),
         )
     faults = [one for one in left_out if one.is_fault]
@@ -114,21 +128,28 @@ def write_prepared(
     return left_out
 
 
-def _checked(case: FoundCase, rows: dict[str, _Row], classes: Sequence[str]) -> FoundCase | LeftOut:
-    """The case, or what is wrong with it."""
+def _checked(
+    case: FoundCase, rows: dict[str, _Row], classes: Sequence[str], structures: int
+) -> FoundCase | LeftOut:
+    """The case with its labels as numbers from 0, or what is wrong with it."""
     shape = case.volume.array.shape
     if not NAME.fullmatch(case.name):
         why = "its name must have letters, digits, '.', '_' and '-' only, at most 100"
     elif case.name in rows:
         why = "another case has this name"
-    elif case.mask.shape != shape:
-        why = f"its mask is {_size(case.mask.shape)}, its image {_size(shape)}"
+    elif case.labels.shape != shape:
+        why = f"its mask is {_size(case.labels.shape)}, its image {_size(shape)}"
     elif case.volume.array.min() == case.volume.array.max():
         why = "its image holds one value only"
     elif classes and case.class_name not in classes:
         why = f"its class is {case.class_name!r}, the recipe knows {', '.join(classes)}"
+    elif structures and (
+        unknown := sorted(set(np.unique(case.labels).tolist()) - set(range(structures + 1)))
+    ):
+        why = f"its mask holds {unknown[0]:g}, the recipe knows the structures 1 to {structures}"
     else:
-        return case
+        labels = case.labels if structures else case.labels > 0
+        return replace(case, labels=labels.astype(np.uint8))
     return LeftOut(case.name, why, is_fault=True)
 
 
@@ -181,17 +202,17 @@ def load_prepared(folder: Path, item: Listed) -> Case:
             None if spacing is None else (float(spacing[0]), float(spacing[1])),
             None if between is None else float(between),
         )
-        mask, class_name = arrays["mask"] > 0, str(arrays["class_name"]) or None
+        labels, class_name = arrays["mask"], str(arrays["class_name"]) or None
     except (OSError, ValueError, KeyError) as error:
         raise CasesError(
             f"{path} cannot be read: {error}", remedy="Remove the folder; train again."
         ) from None
-    found = pixels_sha256(volume.array), truth_sha256(volume, mask, class_name)
+    found = pixels_sha256(volume.array), truth_sha256(volume, labels, class_name)
     if found != (item.sha256, item.truth_sha256 or found[1]):
         raise CasesError(
             f"{path} was changed after it was prepared", remedy="Remove the folder; train again."
         )
-    return Case(item.name, item.group, item.stratum, volume, mask, class_name)
+    return Case(item.name, item.group, item.stratum, volume, labels, class_name)
 
 
 def _rows(folder: Path) -> list[dict[str, str]]:
@@ -210,7 +231,7 @@ def _save(case: FoundCase, path: Path) -> None:
     volume = case.volume
     arrays: dict[str, Any] = {
         "image": volume.array,
-        "mask": case.mask.astype(np.uint8),
+        "mask": case.labels,
         "class_name": np.array(case.class_name or ""),
     }
     if volume.affine is not None:
@@ -229,10 +250,11 @@ def pixels_sha256(array: NDArray[Any]) -> str:
     return content.hexdigest()
 
 
-def truth_sha256(volume: Volume, mask: NDArray[np.bool_], class_name: str | None) -> str:
+def truth_sha256(volume: Volume, labels: NDArray[np.uint8], class_name: str | None) -> str:
     """Of what is true about an image, and of where it lies."""
-    content = hashlib.sha256(f"{mask.shape} {class_name}".encode())
-    content.update(np.packbits(mask).tobytes())
+    content = hashlib.sha256(f"{labels.shape} {class_name}".encode())
+    has_structures = int(labels.max(initial=0)) > 1
+    content.update(labels.tobytes() if has_structures else np.packbits(labels > 0).tobytes())
     affine = None if volume.affine is None else np.round(volume.affine, 6).tolist()
     content.update(f"{affine} {volume.pixel_spacing_mm} {volume.slice_spacing_mm}".encode())
     return content.hexdigest()

@@ -137,11 +137,11 @@ def pair(
     try:
         volume = read_volume(image)
         if mask is None:
-            truth = np.zeros(volume.array.shape, bool)
+            truth = np.zeros(volume.array.shape, np.uint8)
         else:
             outline = read_volume(mask)
             _same_place(volume, outline)
-            truth = outline.array > 0
+            truth = outline.array
     except _Fault as fault:
         return LeftOut(name, str(fault), is_fault=True)
     return FoundCase(name, group, class_name, volume, truth)

@@ -83,8 +83,9 @@ class DicomSegData(DataSection):
     """DICOM studies with SEG objects that name the images they outline; a folder of them, in any order.
 
     One case is a series (or an image, as the recipe's input says) that a SEG refers to. The patient is the
-    group. Without `segments` every segment belongs to the mask; with it those whose label is named. `classes`
-    is a CSV in the folder with the columns uid (of image, series or study, or Patient ID) and class.
+    group. Without `segments` every segment belongs to the mask; with it those whose label is named; where the
+    recipe finds structures, the first name is structure 1, the next 2. `classes` is a CSV in the folder with
+    the columns uid (of image, series or study, or Patient ID) and class.
     """
 
     reader: Literal["dicom-seg"]

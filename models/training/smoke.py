@@ -83,6 +83,13 @@ def smoke_cases(count: int, *, seed: int = 1) -> list[Case]:
         image = np.clip(60 + 120 * mask + generator.normal(0, 12, mask.shape), 0, 255).astype(np.uint8)
         name = "benign" if mask.any() else "normal"
         cases.append(
-            Case(f"oval{index:03d}", f"oval{index:03d}", name, Volume(image[None]), mask[None], name)
+            Case(
+                f"oval{index:03d}",
+                f"oval{index:03d}",
+                name,
+                Volume(image[None]),
+                mask[None].astype(np.uint8),
+                name,
+            )
         )
     return cases

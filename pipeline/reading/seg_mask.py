@@ -1,4 +1,4 @@
-"""The mask of a SEG on the grid of the images it outlines.
+"""The labels of a SEG on the grid of the images it outlines.
 
 A frame belongs to the image it was derived from, by SOP Instance UID and frame number, else to the slice it
 lies on. Where both are known they must agree; nothing is resampled or guessed.
@@ -24,43 +24,46 @@ class SegFault(Exception):
     """Why a SEG is no truth for these images."""
 
 
-def mask_of(seg: Dataset, source: SourceSeries, labels: Sequence[str]) -> NDArray[np.bool_]:
-    """(slices, rows, columns) of the wanted segments on the grid of the images."""
+def labels_of(seg: Dataset, source: SourceSeries, names: Sequence[str]) -> NDArray[np.uint8]:
+    """(slices, rows, columns) on the grid of the images, 0 where no wanted segment is.
+
+    A segment has the number of its label in `names`, from 1; without names every segment is 1. Where two
+    overlap, the later frame stays.
+    """
     slices, rows, columns = source.volume.shape
     if (int(seg.Rows), int(seg.Columns)) != (rows, columns):
         raise SegFault(
             f"the SEG has {seg.Rows} x {seg.Columns} pixels, the images {rows} x {columns}; "
             "resample the SEG onto the images"
         )
-    wanted = _wanted(seg, labels)
+    wanted = _wanted(seg, names)
     frames = np.asarray(seg.pixel_array).reshape(-1, rows, columns)
     is_label_map = str(seg.get("SegmentationType")) == "LABELMAP"
     half = float(seg.get("MaximumFractionalValue") or 1) / 2
     by_image = {(frame.sop_uid, frame.frame_number or 1): k for k, frame in enumerate(source.frames)}
-    mask = np.zeros((slices, rows, columns), bool)
+    labels = np.zeros((slices, rows, columns), np.uint8)
     for index, pixels in enumerate(frames):
         if is_label_map:
-            drawn = np.isin(pixels, sorted(wanted))
-        elif _segment_number(seg, index) in wanted:
-            drawn = pixels > half if str(seg.get("SegmentationType")) == "FRACTIONAL" else pixels > 0
+            drawn = {number: pixels == number for number in wanted}
         else:
+            is_share = str(seg.get("SegmentationType")) == "FRACTIONAL"
+            drawn = {_segment_number(seg, index): pixels > half if is_share else pixels > 0}
+        place = _slice_of(seg, index, source, by_image) if drawn.keys() & wanted.keys() else None
+        if place is None:
             continue
-        place = _slice_of(seg, index, source, by_image)
-        if place is not None:
-            mask[place] |= drawn
-    return mask
+        for number in drawn.keys() & wanted.keys():
+            labels[place][drawn[number]] = wanted[number]
+    return labels
 
 
-def _wanted(seg: Dataset, labels: Sequence[str]) -> set[int]:
-    """Numbers of the segments that belong to the mask."""
+def _wanted(seg: Dataset, names: Sequence[str]) -> dict[int, int]:
+    """By the number of each wanted segment, what its voxels become."""
     segments = {int(item.SegmentNumber): str(item.get("SegmentLabel") or "") for item in seg.SegmentSequence}
-    if not labels:
-        return set(segments)
-    wanted = {number for number, label in segments.items() if label in labels}
+    if not names:
+        return dict.fromkeys(segments, 1)
+    wanted = {number: names.index(label) + 1 for number, label in segments.items() if label in names}
     if not wanted:
-        raise SegFault(
-            f"its SEG has the segments {', '.join(segments.values())}, none of {', '.join(labels)}"
-        )
+        raise SegFault(f"its SEG has the segments {', '.join(segments.values())}, none of {', '.join(names)}")
     return wanted
 
 

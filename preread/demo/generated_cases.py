@@ -34,7 +34,7 @@ def _head(rng: np.random.Generator, index: int) -> Case:
     spacing = (PIXEL_SPACING_MM, PIXEL_SPACING_MM)
     volume = Volume(np.round(head.array).astype(np.int16), None, spacing, SLICE_SPACING_MM)
     name = f"generated-head-{index:03d}"
-    return Case(name, name, "", volume, head.mask, None, is_simulated=True)
+    return Case(name, name, "", volume, head.mask.astype(np.uint8), None, is_simulated=True)
 
 
 def _breast(rng: np.random.Generator, index: int) -> Case:
@@ -42,4 +42,4 @@ def _breast(rng: np.random.Generator, index: int) -> Case:
     rows, columns = BREAST_SIZES[index % len(BREAST_SIZES)]
     image = breast_ultrasound(rng, kind=kind, rows=rows, columns=columns)
     name = f"generated-breast-{index:03d}"
-    return Case(name, name, kind, Volume(image.array[None]), image.mask[None], kind, is_simulated=True)
+    return Case(name, name, kind, Volume(image.array[None]), image.mask[None].astype(np.uint8), kind, is_simulated=True)

@@ -239,3 +239,35 @@ def test_strata_are_class_and_thirds_of_size(tmp_path):
         "dark medium",
         "dark large",
     ]
+
+
+def numbered_labels():
+    labels = np.zeros((1, 20, 30), np.uint8)
+    labels[0, :5], labels[0, 5:9] = 1, 2
+    return labels
+
+
+def test_structures_keep_their_numbers_and_lesions_do_not(tmp_path):
+    for structures, folder in ((2, tmp_path / "structures"), (0, tmp_path / "lesions")):
+        write_prepared(
+            [case(mask=numbered_labels())], folder, (), faults_are_excluded=False, structures=structures
+        )
+        (listed,) = list_cases("own", folder)
+        kept = load_case("own", folder, listed).labels
+        assert np.array_equal(kept, numbered_labels() if structures else numbered_labels() > 0)
+
+
+def test_a_structure_that_the_recipe_does_not_know_is_a_fault(tmp_path):
+    with pytest.raises(CasesError, match="its mask holds 2, the recipe knows the structures 1 to 1"):
+        write_prepared([case(mask=numbered_labels())], tmp_path, (), faults_are_excluded=False, structures=1)
+
+
+def test_structures_that_changed_places_are_seen_as_changed(tmp_path):
+    write_prepared([case(mask=numbered_labels())], tmp_path, (), faults_are_excluded=False, structures=2)
+    (listed,) = list_cases("own", tmp_path)
+    with np.load(tmp_path / "cases/a.npz") as stored:
+        arrays = {key: stored[key] for key in stored.files}
+    swapped = np.array([0, 2, 1], np.uint8)[arrays["mask"]]
+    np.savez_compressed(tmp_path / "cases/a.npz", **{**arrays, "mask": swapped})
+    with pytest.raises(CasesError, match="was changed after it was prepared"):
+        load_case("own", tmp_path, listed)

@@ -190,3 +190,16 @@ def test_single_images_are_cases_of_their_own_with_their_class(folder):
     assert case.class_name == "malignant"
     assert case.volume.array.shape == (1, 80, 96)
     assert np.array_equal(case.mask[0], truth > 0)
+
+
+@pytest.mark.parametrize("kind", ["BINARY", "LABELMAP"])
+def test_named_segments_are_numbered_as_they_are_named(folder, kind):
+    study = brain()
+    images = images_of(study)
+    truth = truth_of(study, images)
+    halves = np.where(truth, 1 + (np.arange(truth.shape[2]) % 2), 0).astype(np.uint8)
+    seg = seg_of(images, halves, labels=("Core", "Oedema"), kind=kind)
+    case = only(folder(*images, seg, segments=("Oedema", "Core")))
+    assert (halves == 1).any()
+    assert (halves == 2).any()
+    assert np.array_equal(case.labels, np.array([0, 2, 1])[halves])
