@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from models.grid_steps import (
+    ClipPercentiles,
     ClipStandardise,
     CropNonzero,
     GridStep,
@@ -68,10 +69,11 @@ class Cropped:
 
 @dataclass(frozen=True)
 class Resampled:
-    """The shape was changed; `apart` is the axis that was done by its nearest slice."""
+    """The shape was changed to `after`; `apart` is the axis that was done by its nearest slice."""
 
     shape: Shape
     apart: int | None
+    after: Shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +82,7 @@ class Gridded:
 
     image: FloatArray  # (a, b, c)
     done: tuple[Turned | Cropped | Resampled, ...] = field(default=())
+    spacing_mm: Spacing = (None, None, None)  # along each axis, where known
 
     @property
     def shape(self) -> Shape:
@@ -127,9 +130,26 @@ def to_grid(
                 array, change = _resample_step(array, spacing, step, before_allocating)
                 spacing = _spacing_after(spacing, step)
                 done.append(change)
-            case ClipStandardise() | ZScore() | MapRange():
+            case ClipPercentiles() | ClipStandardise() | ZScore() | MapRange():
                 array = scaled(array, step)
-    return Gridded(np.ascontiguousarray(array, dtype=np.float32), tuple(done))
+    return Gridded(np.ascontiguousarray(array, dtype=np.float32), tuple(done), spacing)
+
+
+def labels_to_grid(labels: NDArray[np.uint8], gridded: Gridded) -> NDArray[np.uint8]:
+    """Labels (slices, rows, columns) of the source on the grid: the same turns and cuts, nearest voxels."""
+    array = labels
+    for change in gridded.done:
+        match change:
+            case Turned():
+                array = change.apply(array)
+            case Cropped():
+                array = array[change.box]
+            case Resampled():
+                places = [
+                    nearest_places(old, new) for old, new in zip(change.shape, change.after, strict=True)
+                ]
+                array = array[np.ix_(*places)]
+    return np.ascontiguousarray(array)
 
 
 def orientation(volume: Volume, step: OrientGrid) -> Turned:
@@ -165,13 +185,16 @@ def nonzero_box(array: NDArray[Any]) -> tuple[slice, slice, slice]:
     return box[0], box[1], box[2]
 
 
-def scaled(array: FloatArray, step: ClipStandardise | ZScore | MapRange) -> FloatArray:
+def scaled(array: FloatArray, step: ClipPercentiles | ClipStandardise | ZScore | MapRange) -> FloatArray:
     """Intensities as the step says; float32.
 
     Plane by plane: float64 of the whole volume would be twice the volume, several times over.
     """
     if isinstance(step, ZScore):
         return _standardised(array, step)
+    if isinstance(step, ClipPercentiles):
+        low, high = np.percentile(array, (step.low, step.high))
+        return np.clip(array, np.float32(low), np.float32(high))
     result = np.empty(array.shape, np.float32)
     if isinstance(step, ClipStandardise):
         for plane, given in zip(result, array, strict=True):
@@ -242,7 +265,7 @@ def _resample_step(
     apart = _apart_axis(spacing, step.apart_above)
     if apart is None:
         apart = _apart_axis(after, step.apart_above)
-    return resampled(array, target, step.order, apart), Resampled(_shape(array), apart)
+    return resampled(array, target, step.order, apart), Resampled(_shape(array), apart, target)
 
 
 def _apart_axis(spacing: Spacing, above: float | None) -> int | None:

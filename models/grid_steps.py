@@ -72,6 +72,20 @@ class ClipStandardise(Strict):
         return self
 
 
+class ClipPercentiles(Strict):
+    """Clip to these percentiles of the volume: a few bright vessels do not set the scale."""
+
+    step: Literal["clip_percentiles"]
+    low: float = Field(ge=0, lt=100)
+    high: float = Field(gt=0, le=100)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> ClipPercentiles:
+        if self.low >= self.high:
+            raise ValueError("low must be below high")
+        return self
+
+
 class ZScore(Strict):
     """(value - mean) / standard deviation, of and within a mask, 0 outside it.
 
@@ -117,7 +131,14 @@ class ResampleGrid(Strict):
 
 
 GridStep = Annotated[
-    OrientGrid | TransposeGrid | CropNonzero | ClipStandardise | ZScore | MapRange | ResampleGrid,
+    OrientGrid
+    | TransposeGrid
+    | CropNonzero
+    | ClipStandardise
+    | ClipPercentiles
+    | ZScore
+    | MapRange
+    | ResampleGrid,
     Field(discriminator="step"),
 ]
 

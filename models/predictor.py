@@ -22,9 +22,9 @@ from models.inference.batches import Batches, fitting_batch
 from models.inference.layout import LaidOut, Layout
 from models.inference.structures import lesion_on_grid
 from models.memory import TooLarge, free_bytes
-from models.networks.building import build_grid_network, build_network
+from models.networks.building import build_declared
 from models.networks.onnx_network import OnnxNetwork
-from models.networks.registry import EffNetLite0UNetSpec, OnnxSpec
+from models.networks.registry import OnnxSpec
 from models.ood.gauge import Likeness, case_vector, read_gauge, watched
 from models.package import REINSTALL, Package, PackageError
 from models.postprocess import Labels, chosen_class, postprocess
@@ -186,6 +186,20 @@ class Predictor:
             likeness=likeness,
         )
 
+    def structure_maps(self, volume: Volume) -> tuple[FloatArray, tuple[int, ...]]:
+        """Probability (structures, slices, rows, columns) of each structure, and its voxels when outlined.
+
+        Raises
+        ------
+        PreprocessError, TooLarge
+            As `predict`.
+        """
+        self._check_source_memory(volume)
+        manifest = self.package.manifest
+        found = predict_structures(volume, manifest, self._laid_out, self.device, with_maps=True)
+        assert found.maps is not None, "asked for"
+        return found.maps, found.structures.voxels
+
     def verify_golden(self) -> GoldenReport:
         """Predict the package's generated case and compare with what the package says comes out."""
         golden = self.package.manifest.golden
@@ -214,17 +228,15 @@ class Predictor:
     def _verify_structures(self, volume: Volume, expected: FloatArray) -> GoldenReport:
         """`expected` (structures, slices, rows, columns)."""
         manifest = self.package.manifest
-        self._check_source_memory(volume)
-        found = predict_structures(volume, manifest, self._laid_out, self.device, with_maps=True)
-        assert found.maps is not None, "asked for"
-        faults, difference = other_sizes(found.structures, manifest.golden.structure_voxels), 1.0
-        if found.maps.shape != expected.shape:
-            faults.append(f"maps of {found.maps.shape} instead of {expected.shape}")
+        maps, voxels = self.structure_maps(volume)
+        faults, difference = other_sizes(voxels, manifest.golden.structure_voxels), 1.0
+        if maps.shape != expected.shape:
+            faults.append(f"maps of {maps.shape} instead of {expected.shape}")
         else:
-            difference = float(np.abs(found.maps - expected).max())
+            difference = float(np.abs(maps - expected).max())
             if difference > manifest.golden.probability_tolerance:
                 faults.append(f"probabilities differ by up to {difference:.4f}")
-        outlined = sum(voxels > 0 for voxels in found.structures.voxels)
+        outlined = sum(count > 0 for count in voxels)
         return GoldenReport(not faults, difference, 0.0, outlined, None, "; ".join(faults) or "as expected")
 
     def _maps(self, volume: Volume) -> tuple[FloatArray, NDArray[np.float64] | None]:
@@ -297,7 +309,7 @@ def load_network(package: Package) -> nn.Module:
     spec = package.manifest.network
     if isinstance(spec, OnnxSpec):
         return OnnxNetwork(package.path("weights"), spec).eval()
-    network = build_network(spec) if isinstance(spec, EffNetLite0UNetSpec) else build_grid_network(spec)
+    network = build_declared(spec)
     network.load_state_dict(read_weights(package, network))
     return network.eval()
 

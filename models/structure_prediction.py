@@ -81,10 +81,10 @@ def predict_structures(
     return StructurePrediction(OutlinedStructures(labels, scores), found.decided, maps)
 
 
-def other_sizes(found: OutlinedStructures, expected: tuple[int, ...]) -> list[str]:
+def other_sizes(found: tuple[int, ...], expected: tuple[int, ...]) -> list[str]:
     """Which structures have another size than expected, in words; a few voxels are rounding."""
     return [
         f"segment {number} has {got} voxels instead of {wanted}"
-        for number, (got, wanted) in enumerate(zip(found.voxels, expected, strict=True), start=1)
+        for number, (got, wanted) in enumerate(zip(found, expected, strict=True), start=1)
         if abs(got - wanted) > max(VOXELS_FEW, VOXELS_SHARE * wanted)
     ]

@@ -31,9 +31,11 @@ from models.networks.own_specs import (
 from models.networks.rcnn import Rcnn2d
 from models.networks.registry import (
     EffNetLite0UNetSpec,
+    GridNetworkSpec,
     MonaiNetworkSpec,
     NnUNetPlainSpec,
     NnUNetResEncSpec,
+    OnnxSpec,
 )
 from models.networks.slice_sequence import SliceSequence
 from models.networks.spec_parts import PARAMETERS_MAX
@@ -73,6 +75,18 @@ def build_network(
         drop_rate=drop_rate,
         decoder_dropout=decoder_dropout,
     )
+
+
+def build_declared(spec: EffNetLite0UNetSpec | GridNetworkSpec) -> nn.Module:
+    """The network that a package names, with fresh weights; ONNX brings its own (see onnx_network).
+
+    Raises
+    ------
+    PrereadError
+        It would have more parameters than are ever built.
+    """
+    assert not isinstance(spec, OnnxSpec), "a graph in a file is not built"
+    return build_network(spec) if isinstance(spec, EffNetLite0UNetSpec) else build_grid_network(spec)
 
 
 def build_grid_network(spec: UNetSpec | NnUNetPlainSpec | NnUNetResEncSpec | MonaiNetworkSpec) -> nn.Module:

@@ -21,7 +21,7 @@ from models.evaluation.evaluate import CaseResult, EvaluationReport, frozen_part
 from models.evaluation.overlap import dice
 from models.evaluation.pictures import contact_sheet, outlined, save_jpeg
 from models.manifest import Evaluation, FileRole, Golden, Manifest, PackageFile, Runtime, Training
-from models.networks.building import build_network, parameter_count
+from models.networks.building import build_declared, parameter_count
 from models.package import MANIFEST_NAME, Package, digest_of, hash_of, load_package
 from models.predictor import Prediction, Predictor, golden_volume
 from models.training.card import card_text
@@ -185,7 +185,13 @@ def open_draft(
     # The golden answer and the figures come from the package itself: first without them, then with.
     for name in (GOLDEN_OUT, CARD):
         (folder / name).write_bytes(b"")
-    golden = Golden(probability_tolerance=0.02, class_tolerance=0.02, lesions=0, class_name=None)
+    golden = Golden(
+        probability_tolerance=0.02,
+        class_tolerance=0.02,
+        lesions=0,
+        class_name=None,
+        structure_voxels=(0,) * recipe.findings.structures,
+    )
     draft = assemble(recipe, runs, folder, DRAFT_FILES, (), golden, released=released)
     return Predictor(Package(draft, folder, digest_of(draft.model_dump(mode="json"))), device="cpu")
 
@@ -203,7 +209,12 @@ def excluded_groups(split: Split) -> list[str]:
 
 def write_golden(predictor: Predictor, arrays: dict[str, NDArray[Any]], golden: Golden) -> Golden:
     """Predict the golden input, write what comes out, and return the case with its decisions."""
-    prediction = predictor.predict(golden_volume(arrays))
+    volume = golden_volume(arrays)
+    if golden.structure_voxels:
+        maps, voxels = predictor.structure_maps(volume)
+        np.savez_compressed(predictor.package.path("golden_out"), probability=maps.astype(np.float16))
+        return golden.model_copy(update={"structure_voxels": voxels})
+    prediction = predictor.predict(volume)
     expected: dict[str, Any] = {"probability": prediction.probability.astype(np.float16)}
     if prediction.class_scores is not None:
         expected["class_scores"] = np.array(list(prediction.class_scores.values()))
@@ -277,7 +288,7 @@ def assemble(
     released: str,
 ) -> Manifest:
     """The manifest of what lies in the folder now."""
-    network = recipe.run.network
+    network = recipe.network
     steps = sum(run.steps for run in runs)
     return Manifest(
         format="preread-model/1",
@@ -296,6 +307,7 @@ def assemble(
         network=network,
         inputs=(recipe.input,),
         preprocess=recipe.preprocess,
+        grid=recipe.grid,
         inference=recipe.inference,
         postprocess=recipe.postprocess,
         findings=recipe.coded_findings,
@@ -309,13 +321,13 @@ def assemble(
             seconds=round(sum(run.seconds for run in runs), 1),
             data=(recipe.data.counted(runs[-1].real_cases),),
             simulated_fraction=round(sum(run.simulated_fraction * run.steps for run in runs) / steps, 4),
-            pretrained=(PRETRAINED_NAME,),
+            pretrained=(PRETRAINED_NAME,) if recipe.grid is None else (),
         ),
         runtime=Runtime(
             torch="2.13",
             devices=("cpu", "cuda"),
-            memory=recipe.memory,
-            parameters=parameter_count(build_network(network)),
+            memory=recipe.memory_needed,
+            parameters=parameter_count(build_declared(network)),
         ),
         golden=golden,
         card=recipe.card,

@@ -64,6 +64,7 @@ def _prepared(order: Order, work: Work) -> Path:
         "data": data.model_dump(mode="json", exclude=about),
         "unit": recipe.input.unit,
         "classes": list(recipe.classes),
+        **({"structures": recipe.findings.structures} if recipe.findings.structures else {}),
         "files": files_sha256(folder, work.folder),
     }
 
@@ -71,7 +72,13 @@ def _prepared(order: Order, work: Work) -> Path:
         shutil.rmtree(out)
         out.mkdir(parents=True)
         found = order.readers[data.reader](data, folder, recipe.input.unit)
-        write_prepared(found, out, recipe.classes, faults_are_excluded=data.faults == "exclude")
+        write_prepared(
+            found,
+            out,
+            recipe.classes,
+            faults_are_excluded=data.faults == "exclude",
+            structures=recipe.findings.structures,
+        )
 
     return work.stage("prepare", inputs, make)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,21 +10,13 @@ from torch import Generator, Tensor, nn
 
 from models.evaluation.overlap import dice
 from models.evaluation.pictures import outlined
-from models.networks.building import build_network, in_channels_last
 from models.networks.unet import EffNetLite0UNet, Maps
 from models.steps import Standardise
 from models.training.augment import augment
-from models.training.checkpoint import RunIdentity
-from models.training.clock import LoopLimits
 from models.training.lesion_change import Batch
-from models.training.loop import LoopResult, train
 from models.training.losses import joint_loss
 from models.training.objective import PICTURED, Judgement, ParameterGroup, all_weights
-from models.training.pretrained import load_imagenet
-from models.training.processes import joined
-from models.training.recipes import Recipe
-from models.training.record import Progress
-from models.training.settings import AdamW, LesionOnCanvas, Schedule, TrainSettings
+from models.training.settings import LesionOnCanvas
 from models.training.training_set import TrainingSet, draw_batch
 
 NO_LESION = "normal"  # the class of images without one
@@ -117,80 +107,3 @@ class LesionOnCanvasObjective:
     def _standardised(self, image: Tensor) -> Tensor:
         scaled = (image - self.scale.mean) / self.scale.deviation
         return scaled.contiguous(memory_format=torch.channels_last)
-
-
-def settings_of(recipe: Recipe) -> TrainSettings:
-    """The parts of a recipe that the loop and this objective read."""
-    return TrainSettings(
-        objective=LesionOnCanvas(
-            learns="lesion_on_canvas",
-            augment=recipe.augment,
-            dice_over=recipe.dice_over,
-            class_weight=recipe.class_weight,
-            label_smoothing=recipe.label_smoothing,
-            positive_share=recipe.positive_share,
-            extra_share=recipe.extra_share,
-        ),
-        optimizer=AdamW(
-            optimizer="adamw",
-            rate=recipe.decoder_rate,
-            encoder_rate=recipe.encoder_rate,
-            weight_decay=recipe.weight_decay,
-        ),
-        schedule=Schedule(steps=recipe.steps, warm_up_steps=recipe.warm_up_steps),
-        batch=recipe.batch,
-        ema_decay=recipe.ema_decay,
-        precision_cpu="bfloat16",
-    )
-
-
-def train_joint(
-    data: TrainingSet,
-    recipe: Recipe,
-    out: Path,
-    *,
-    seed: int,
-    split_sha256: str,
-    scored_fold: int = 0,
-    limits: LoopLimits,
-    resume: bool,
-    progress: Callable[[Progress], None],
-    pretrained: bool = True,
-    initial_weights: dict[str, Tensor] | None = None,
-) -> LoopResult:
-    """Build the recipe's network, from ImageNet or given weights, and train it; see
-    models.training.loop.train.
-    """
-    settings = settings_of(recipe)
-    assert isinstance(settings.objective, LesionOnCanvas)
-    torch.manual_seed(seed)
-    network = build_network(
-        recipe.network,
-        dropout=recipe.dropout,
-        drop_rate=recipe.drop_rate,
-        decoder_dropout=recipe.decoder_dropout,
-    )
-    if initial_weights is not None:
-        network.load_state_dict(initial_weights)
-    elif pretrained:
-        load_imagenet(network.encoder)
-    in_channels_last(network)  # measured: 1.2 x on two cores with bfloat16
-    with joined() as processes:
-        objective = LesionOnCanvasObjective(
-            network.to(processes.device),
-            data.to(processes.device),
-            settings.objective,
-            recipe.batch,
-            next(step for step in recipe.preprocess if isinstance(step, Standardise)),
-            recipe.classes,
-        )
-        return train(
-            objective,
-            settings,
-            out,
-            identity=RunIdentity(seed, recipe.sha256, split_sha256, scored_fold),
-            limits=limits,
-            resume=resume,
-            progress=progress,
-            processes=processes,
-        )

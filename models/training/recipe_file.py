@@ -29,11 +29,13 @@ from config.yaml_file import (
     written,
 )
 from models.applicability import Text
+from models.grid_steps import Grid
 from models.manifest import Card, Findings, Inference, Memory, ModelInput, OperatingPoint, Task
-from models.networks.registry import EffNetLite0UNetSpec, NetworkSpec
+from models.networks.registry import EffNetLite0UNetSpec, NetworkSpec, OnnxSpec
 from models.steps import ImageGate, MinComponent, MinPeak, PostprocessStep, PreprocessStep, Strict, Threshold
 from models.training.cases import DataKind
-from models.training.recipes import FineTuning, Recipe, TrainingSettings
+from models.training.grid_checks import check_grid
+from models.training.recipes import FineTuning, GridRecipe, Recipe, RunRecipe, TrainingSettings
 from models.training.sections import (
     DataSource,
     FindingsSection,
@@ -42,10 +44,12 @@ from models.training.sections import (
     OperatingSection,
     SplitSection,
 )
+from models.training.settings import TrainSettings
 
 FORMAT = "preread-recipe/1"
-SHIPPED = ("brain-flair-lesion", "breast-us-lesion")
+SHIPPED = ("brain-flair-lesion", "breast-us-lesion", "hippocampus-volume")
 MEMORY = Memory(base=200 << 20, per_canvas_pixel=1200, per_voxel=60)  # measured on the shipped network
+GRID_MEMORY = Memory(base=200 << 20, per_canvas_pixel=2000, per_voxel=24)  # of U-Nets of 32 maps and fewer
 
 
 class RecipeError(FileProblems):
@@ -64,9 +68,11 @@ class RecipeFile(Strict):
     data: DataSource
     split: SplitSection = SplitSection()
     input: ModelInput
-    preprocess: tuple[PreprocessStep, ...] = Field(min_length=1)
+    preprocess: tuple[PreprocessStep, ...] = ()  # of a network on a canvas
+    grid: Grid | None = None  # of every other network
     network: NetworkSpec
-    training: TrainingSettings
+    training: TrainingSettings | None = None  # of a network on a canvas
+    learning: TrainSettings | None = None  # of a network on a grid
     generated: GeneratedSection | None = None
     fine_tuning: FineTuning | None = None
     inference: Inference = Inference(flip=True, batch=8)
@@ -74,7 +80,7 @@ class RecipeFile(Strict):
     findings: FindingsSection
     operating_point: OperatingSection
     judging: JudgingSection | None = None
-    memory: Memory = MEMORY
+    memory: Memory | None = None  # None: as measured on networks like it
     card: Card
 
     @model_validator(mode="after")
@@ -93,13 +99,33 @@ class RecipeFile(Strict):
                     f"postprocess: image_gate names the class {step.class_name!r}, findings.classes does "
                     "not. Correct one of them."
                 )
-        if not isinstance(self.network, EffNetLite0UNetSpec):
-            raise ValueError(
-                f"network: {self.network.registry} can be imported and run, but not trained here. Use "
-                "effnet_lite0_unet@1."
-            )
         if self.kind == "own" and self.judging is None:
             raise ValueError("judging is required for your own data: say `judging: {length_unit: px}` or mm.")
+        return self
+
+    @model_validator(mode="after")
+    def _network_is_fed(self) -> RecipeFile:
+        """A canvas for the one network, a grid for the others."""
+        name = self.network.registry
+        if isinstance(self.network, EffNetLite0UNetSpec):
+            if self.training is None or not self.preprocess:
+                raise ValueError(f"network: {name} needs the sections preprocess and training. Add them.")
+            if self.grid is not None or self.learning is not None or self.findings.structures:
+                raise ValueError(
+                    f"network: {name} reads a canvas and finds lesions: it has no grid, no learning and no "
+                    "structures. Take them out, or use unet@1."
+                )
+            return self
+        if isinstance(self.network, OnnxSpec):
+            raise ValueError("network: onnx@1 can be imported and run, but not trained here. Use unet@1.")
+        if self.grid is None or self.learning is None:
+            raise ValueError(f"network: {name} needs the sections grid and learning. Add them.")
+        if self.preprocess or self.training is not None or self.fine_tuning is not None:
+            raise ValueError(
+                f"network: {name} reads a grid: preprocess, training and fine_tuning are for "
+                "effnet_lite0_unet@1. Take them out."
+            )
+        check_grid(self.network, self.grid, self.learning, self.findings.structures)
         return self
 
     @property
@@ -114,9 +140,20 @@ class RecipeFile(Strict):
         return tuple(item.name for item in self.findings.classes)
 
     @property
-    def run(self) -> Recipe:
+    def run(self) -> RunRecipe:
         """What decides a training run."""
-        assert isinstance(self.network, EffNetLite0UNetSpec), "checked when the file was read"
+        if not isinstance(self.network, EffNetLite0UNetSpec):
+            assert self.grid is not None, "checked when the file was read"
+            assert self.learning is not None, "the same"
+            return GridRecipe(
+                id=self.id,
+                kind=self.kind,
+                classes=self.classes,
+                network=self.network,
+                grid=self.grid,
+                learning=self.learning,
+            )
+        assert self.training is not None, "checked when the file was read"
         return Recipe(
             id=self.id,
             kind=self.kind,
@@ -125,6 +162,11 @@ class RecipeFile(Strict):
             preprocess=self.preprocess,
             **dict(self.training),
         )
+
+    @property
+    def memory_needed(self) -> Memory:
+        """As model.json has it."""
+        return self.memory or (MEMORY if self.grid is None else GRID_MEMORY)
 
     @property
     def task(self) -> Task:

@@ -1,4 +1,7 @@
-"""What decides a training run: one frozen settings tree, made from a recipe file (see recipe_file)."""
+"""What decides a training run: a frozen settings tree, made from a recipe file (see recipe_file).
+
+One kind for the canvas of the shipped packages, one for networks that read a grid.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,11 @@ import hashlib
 from pydantic import Field
 from pydantic_core import to_json
 
-from models.networks.registry import EffNetLite0UNetSpec
+from models.grid_steps import Grid
+from models.networks.registry import EffNetLite0UNetSpec, NetworkSpec
 from models.steps import PreprocessStep, Strict
 from models.training.cases import DataKind
-from models.training.settings import AugmentSettings, DiceOver
+from models.training.settings import AugmentSettings, DiceOver, TrainSettings
 
 LEADING = ("id", "kind", "classes", "network", "preprocess")
 
@@ -59,6 +63,30 @@ class Recipe(TrainingSettings):
         fields = self.model_dump(mode="json", exclude_defaults=True)
         ordered = {name: fields.pop(name) for name in LEADING if name in fields} | fields
         return hashlib.sha256(to_json(ordered)).hexdigest()
+
+
+class GridRecipe(Strict):
+    """The same for a network on a grid, which learns what its objective says."""
+
+    id: str
+    kind: DataKind
+    classes: tuple[str, ...]
+    network: NetworkSpec
+    grid: Grid
+    learning: TrainSettings
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the settings; those at their default are left out, so that a new one changes nothing."""
+        return hashlib.sha256(to_json(self.model_dump(mode="json", exclude_defaults=True))).hexdigest()
+
+    @property
+    def dimensions(self) -> int:
+        """Of the network's windows."""
+        return len(self.grid.tiling.window)
+
+
+RunRecipe = Recipe | GridRecipe
 
 
 class FineTuning(Strict):

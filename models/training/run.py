@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file
 
 from models.training.allocation import keep_freed_memory
+from models.training.checkpoint import RunIdentity
 from models.training.clock import LoopLimits
-from models.training.joint import train_joint
-from models.training.recipes import Recipe
+from models.training.learning import KeptCase, Start
+from models.training.learnings import learning_of
+from models.training.loop import train
+from models.training.processes import joined
+from models.training.recipes import RunRecipe
 from models.training.record import Progress
-from models.training.training_set import TrainingSet
 
 RUN_NAME = "run.json"
 WEIGHTS_NAME = "weights.safetensors"
@@ -49,11 +53,12 @@ class RunFacts:
 
 
 def run_training(
-    recipe: Recipe,
-    data: TrainingSet,
+    recipe: RunRecipe,
+    cases: Iterable[KeptCase],
     out_folder: Path,
     identity: RunFacts,
     *,
+    inner: Iterable[KeptCase] = (),
     minutes: float | None = None,
     stop_after_seconds: float | None = None,
     initial_weights: Path | None = None,
@@ -63,6 +68,8 @@ def run_training(
 
     Parameters
     ----------
+    cases : to learn from, read once
+    inner : to be judged on while training, where the settings say so
     out_folder : receives checkpoint/, metrics.jsonl, weights.safetensors (when finished) and
     run.json
     minutes : length of the schedule besides the recipe's steps; what ends first completes the cosine
@@ -76,18 +83,21 @@ def run_training(
     """
     out_folder.mkdir(parents=True, exist_ok=True)
     keep_freed_memory()
-    result = train_joint(
-        data,
-        recipe,
-        out_folder,
-        seed=identity.seed,
-        split_sha256=identity.split_sha256,
-        scored_fold=identity.scored_fold,
-        limits=LoopLimits(recipe.steps, minutes, stop_after_seconds),
-        resume=True,
-        progress=progress or (lambda _: None),
-        initial_weights=load_file(initial_weights) if initial_weights is not None else None,
-    )
+    learning = learning_of(recipe)
+    settings = learning.settings(recipe)
+    weights = load_file(initial_weights) if initial_weights is not None else None
+    with joined() as processes:
+        torch.manual_seed(identity.seed)
+        result = train(
+            learning.begin(recipe, cases, inner, Start(processes.device, weights)),
+            settings,
+            out_folder,
+            identity=RunIdentity(identity.seed, recipe.sha256, identity.split_sha256, identity.scored_fold),
+            limits=LoopLimits(settings.schedule.steps, minutes, stop_after_seconds),
+            resume=True,
+            progress=progress or (lambda _: None),
+            processes=processes,
+        )
     run = TrainingRun(
         recipe=recipe.id,
         recipe_sha256=recipe.sha256,
@@ -98,9 +108,7 @@ def run_training(
         seconds=round(result.seconds, 1),
         real_cases=identity.real_cases,
         extra_cases=identity.extra_cases,
-        simulated_fraction=(
-            round(recipe.batch * recipe.extra_share) / recipe.batch if identity.extra_cases else 0.0
-        ),
+        simulated_fraction=learning.simulated_share(recipe, identity.real_cases, identity.extra_cases),
         finished=result.finished,
     )
     (out_folder / RUN_NAME).write_text(json.dumps(asdict(run), indent=2) + "\n", encoding="utf-8")

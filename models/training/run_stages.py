@@ -10,15 +10,17 @@ from pathlib import Path
 from models.package import hash_of
 from models.training import cache
 from models.training.case_stages import cases_key
-from models.training.cases import Case, CasesError
+from models.training.cases import Case, CasesError, Listed
+from models.training.inner_part import inner_part
 from models.training.judged_on import CasesIn
+from models.training.learning import KeptCase
+from models.training.learnings import learning_of
 from models.training.order import VERSIONS, Order
-from models.training.recipes import Recipe, fine_tuned
+from models.training.recipes import Recipe, RunRecipe, fine_tuned
 from models.training.record import Progress
 from models.training.run import WEIGHTS_NAME, RunFacts, TrainingRun, read_run, run_training
 from models.training.split import Split
 from models.training.stages import Telling, Unfinished, Work
-from models.training.training_set import put_together, slices_of
 
 
 @dataclass(frozen=True)
@@ -57,13 +59,18 @@ class Trainer:
         folder = self._run(f"train/{place}", recipe.run, split, fold, seed, None)
         runs = [read_run(folder)]
         if recipe.fine_tuning is not None:
-            tuned, first = fine_tuned(recipe.run, recipe.fine_tuning), folder / WEIGHTS_NAME
+            run = recipe.run
+            assert isinstance(run, Recipe), "the recipe's own check"
+            tuned, first = fine_tuned(run, recipe.fine_tuning), folder / WEIGHTS_NAME
             folder = self._run(f"fine-tune/{place}", tuned, split, fold, seed + 1, first)
             runs.append(read_run(folder))
         return Trained(runs, folder / WEIGHTS_NAME)
 
-    def _run(self, name: str, recipe: Recipe, split: Split, fold: int, seed: int, start: Path | None) -> Path:
-        section = self.order.recipe.generated
+    def _run(
+        self, name: str, recipe: RunRecipe, split: Split, fold: int, seed: int, start: Path | None
+    ) -> Path:
+        section, learning = self.order.recipe.generated, learning_of(recipe)
+        settings = learning.settings(recipe)
         inputs = {
             "version": VERSIONS["train"],
             "recipe": recipe.sha256,
@@ -81,23 +88,32 @@ class Trainer:
             self.work.tell(Telling(name, f"{losses}; {line.seconds_left / 60:.0f} min left", line.share))
 
         def make(out: Path) -> None:
-            items = [self.cases.items[item.name] for item in split.training(fold)]
-            kept = (cache.kept_slices(self.work.folder, item, recipe) for item in items)
-            extra = (slices_of(case, recipe) for case in self._generated)
+            items, inner = split.training(fold), []
+            if settings.inner is not None:
+                parts = inner_part(split, fold, share=settings.inner.share, seed=seed)
+                items, inner = parts.training, parts.inner
+            extra = [
+                KeptCase(case.name, case.class_name, True, learning.prepared(case, recipe))
+                for case in self._generated
+            ]
             run = run_training(
                 recipe,
-                put_together([*kept, *extra], recipe),
+                [*(self._kept(item, recipe) for item in items), *extra],
                 out,
                 RunFacts(split.sha256, fold, seed, len(items), len(self._generated)),
+                inner=[self._kept(item, recipe) for item in inner],
                 minutes=self.order.minutes,
                 stop_after_seconds=self._seconds_left(),
                 initial_weights=start,
                 progress=progress,
             )
             if not run.finished:
-                raise Unfinished(f"{name} stopped at step {run.steps} of {recipe.steps}")
+                raise Unfinished(f"{name} stopped at step {run.steps} of {settings.schedule.steps}")
 
         return self.work.stage(name, inputs, make)
+
+    def _kept(self, item: Listed, recipe: RunRecipe) -> KeptCase:
+        return cache.kept_case(self.work.folder, self.cases.items[item.name], recipe)
 
     @cached_property
     def _generated(self) -> list[Case]:

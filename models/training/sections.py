@@ -17,6 +17,7 @@ from models.manifest import (
     MeasurementFinding,
     MeasurementName,
     SegmentFinding,
+    StructureTotal,
     TrainingData,
 )
 from models.steps import Strict
@@ -119,20 +120,31 @@ class GeneratedSection(Strict):
 class FindingsSection(Strict):
     """What comes out, in words and codes. Measurements are named; their codes are the same for all models."""
 
+    kind: Literal["lesions", "structures"] = "lesions"
     segments: tuple[SegmentFinding, ...] = Field(min_length=1)
     measurements: tuple[MeasurementName, ...]
     classes: tuple[ClassFinding, ...] = ()
-    negative_statement: Text
+    negative_statement: Text | None = None  # of lesions
     urgent_ml: float | None = Field(default=None, gt=0)
+    totals: tuple[StructureTotal, ...] = ()
+
+    @property
+    def structures(self) -> int:
+        """How many structures have a label of their own; 0 for lesions."""
+        return len(self.segments) if self.kind == "structures" else 0
 
     def coded(self) -> Findings:
         """As model.json has it."""
+        # Head 0 is the background, head n structure n.
+        numbered = [segment.model_copy(update={"heads": (segment.number,)}) for segment in self.segments]
         return Findings(
-            segments=self.segments,
+            kind=self.kind,
+            segments=tuple(numbered) if self.kind == "structures" else self.segments,
             measurements=tuple(measurement(name) for name in self.measurements),
             classes=self.classes,
             negative_statement=self.negative_statement,
             urgent_ml=self.urgent_ml,
+            totals=self.totals,
         )
 
 

@@ -244,6 +244,7 @@ class TrainSettings(Strict):
     # Of one update, shared out among processes: the same run on one, two or four of them.
     micro_batches: int = Field(default=1, ge=1, le=MICRO_BATCHES_MAX)
     clip_norm: Positive | None = 1.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # before the last layer, of networks of our own
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999  # 0: no moving average
     precision_cpu: Precision = "float32"  # bfloat16 pays with avx512_bf16 or AMX only
     precision_cuda: Precision = "bfloat16"

@@ -42,4 +42,12 @@ def _breast(rng: np.random.Generator, index: int) -> Case:
     rows, columns = BREAST_SIZES[index % len(BREAST_SIZES)]
     image = breast_ultrasound(rng, kind=kind, rows=rows, columns=columns)
     name = f"generated-breast-{index:03d}"
-    return Case(name, name, kind, Volume(image.array[None]), image.mask[None].astype(np.uint8), kind, is_simulated=True)
+    return Case(
+        name,
+        name,
+        kind,
+        Volume(image.array[None]),
+        image.mask[None].astype(np.uint8),
+        kind,
+        is_simulated=True,
+    )

@@ -6,8 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.grid import nonzero_box, resampled, to_grid
+from models.grid import labels_to_grid, nonzero_box, resampled, to_grid
 from models.grid_steps import (
+    ClipPercentiles,
     ClipStandardise,
     CropNonzero,
     MapRange,
@@ -133,3 +134,28 @@ def test_what_is_missing_is_said():
         to_grid(still, [ResampleGrid(step="resample_grid", spacing_mm=(None, 1.0, 1.0), order=1)])
     with pytest.raises(PreprocessError, match="every voxel is 0"):
         nonzero_box(np.zeros((1, 2, 3)))
+
+
+@pytest.mark.parametrize("sides", ["LPH", "RAF", "LFP", "PHR"])
+def test_labels_go_where_the_voxels_they_name_go(sides):
+    labels = np.random.default_rng(2).integers(0, 4, (5, 6, 7)).astype(np.uint8)
+    labels[0], labels[:, 0] = 0, 0  # a rim that is cropped
+    volume = turned_volume(*sides, labels.astype(np.float32))
+    steps = [
+        AXIAL,
+        CropNonzero(step="crop_nonzero"),
+        ResampleGrid(step="resample_grid", spacing_mm=(2.0, 0.7, 1.3), order=0),
+        TransposeGrid(step="transpose_grid", axes=(2, 0, 1)),
+    ]
+    gridded = to_grid(volume, steps)
+    np.testing.assert_array_equal(labels_to_grid(labels, gridded), gridded.image)
+    assert gridded.spacing_mm == (1.3, 2.0, 0.7)
+
+
+def test_a_few_bright_voxels_do_not_set_the_scale():
+    array = np.arange(1000, dtype=np.float32).reshape(10, 10, 10)
+    array[0, 0, 0] = 1e6
+    steps = [ClipPercentiles(step="clip_percentiles", low=1, high=99)]
+    image = to_grid(Volume(array), steps).image
+    assert (image.min(), image.max()) == pytest.approx(np.percentile(array, (1, 99)))
+    assert np.array_equal(image[5], array[5])

@@ -45,7 +45,10 @@ def line_with(path, text):
     return next(n for n, line in enumerate(path.read_text().splitlines(), 1) if text in line)
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+PACKAGED = [name for name in SHIPPED if (installed_packages_folder() / name).is_dir()]
+
+
+@pytest.mark.parametrize("name", PACKAGED)
 def test_shipped_recipes_declare_what_the_shipped_packages_declare(name):
     recipe = shipped_recipe(name)
     manifest = load_package(installed_packages_folder() / name).manifest.model_dump(mode="json")
@@ -132,17 +135,17 @@ def test_a_network_that_cannot_be_trained_here_is_refused_by_name(recipe):
     path = recipe.path
     tree = yaml.safe_load(path.read_text())
     tree["network"] = {
-        "registry": "monai_basicunet@1",
+        "registry": "onnx@1",
         "dimensions": 2,
         "in_channels": 1,
         "heads": 2,
-        "norm": "batch",
+        "input": "x",
+        "output": "y",
+        "one_at_a_time": False,
     }
     tree["findings"]["classes"], tree["postprocess"] = [], tree["postprocess"][:1]
     path.write_text(yaml.safe_dump(tree))
-    assert any(
-        "monai_basicunet@1 can be imported and run, but not trained here" in one for one in faults(path)
-    )
+    assert any("onnx@1 can be imported and run, but not trained here" in one for one in faults(path))
 
 
 def test_nothing_is_built_from_a_tag(recipe):

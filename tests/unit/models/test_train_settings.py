@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from models.training.joint import settings_of
+from models.training.canvas_learning import settings_of
 from models.training.recipe_file import shipped_recipe
 from models.training.settings import GridAugment, TrainSettings, VoxelLabels, grid_augment
 from models.training.smoke_volumes import SMOKE_VOLUMES

@@ -8,23 +8,27 @@ import numpy as np
 import pytest
 import torch
 from frozen_runs import RECIPES, SEED, STEPS, cases_of, hash_of_weights, machine, straight_run
+from joint_run import train_joint
 from safetensors.torch import load_file
 from torch import nn
 
 from models.networks.unet import Maps
+from models.training.canvas_learning import settings_of
 from models.training.checkpoint import CheckpointError
 from models.training.clock import LoopLimits
-from models.training.joint import LesionOnCanvasObjective, settings_of, train_joint
+from models.training.joint import LesionOnCanvasObjective
 from models.training.smoke import SMOKE, smoke_cases
 from models.training.training_set import build_training_set, draw_batch
 
+TESTS = str(Path(__file__).parents[2])
 # The same run in another process, so that it can be killed as the kernel kills: it says a line per step.
 CHILD = """
 import sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from models.training.joint import train_joint
+sys.path.insert(0, sys.argv[2])
+from joint_run import train_joint
 from models.training.clock import LoopLimits
 from models.training.smoke import SMOKE, smoke_cases
 from models.training.training_set import build_training_set
@@ -58,7 +62,9 @@ def same_weights(a, b):
 def test_a_run_killed_and_resumed_makes_the_same_weights_as_one_that_was_not(tmp_path):
     killed = tmp_path / "killed"
     killed.mkdir()
-    child = subprocess.Popen([sys.executable, "-c", CHILD, str(killed)], stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(killed), TESTS], stdout=subprocess.PIPE, text=True
+    )
     assert child.stdout is not None
     assert child.stdout.readline().strip() == "1"
     assert child.stdout.readline().strip() == "2"

@@ -36,8 +36,9 @@ def histories(draw):
             done.append(Cropped(tuple(box), shape))
             shape = tuple(part.stop - part.start for part in box)
         else:
-            done.append(Resampled(shape, draw(st.sampled_from([None, 0, 1, 2]))))
-            shape = tuple(draw(st.tuples(*[st.integers(1, 13)] * 3)))
+            after = tuple(draw(st.tuples(*[st.integers(1, 13)] * 3)))
+            done.append(Resampled(shape, draw(st.sampled_from([None, 0, 1, 2])), after))
+            shape = after
     return source, tuple(done), shape
 
 
