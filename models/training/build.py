@@ -25,7 +25,7 @@ from models.networks.building import build_declared, parameter_count
 from models.package import MANIFEST_NAME, Package, digest_of, hash_of, load_package
 from models.predictor import Prediction, Predictor, golden_volume
 from models.training.card import card_text
-from models.training.golden import golden_input
+from models.training.golden import golden_for_window, golden_input
 from models.training.judged_on import JudgedOn
 from models.training.pretrained import PRETRAINED_NAME
 from models.training.recipe_file import RecipeFile
@@ -164,7 +164,11 @@ def packaged(recipe: RecipeFile) -> RecipeFile:
 
 
 def golden_of(recipe: RecipeFile) -> dict[str, NDArray[Any]]:
-    """A generated input like what the package reads: a head for series, an ultrasound image for images."""
+    """A generated input like what the package reads: a head for series, an ultrasound image for images, a few
+    windows for a grid.
+    """
+    if recipe.grid is not None:
+        return golden_for_window(recipe.grid.tiling.window)
     if recipe.kind != "own":
         return golden_input(recipe.kind)
     return golden_input("breast-us" if recipe.input.unit == "image" else "brain-flair")

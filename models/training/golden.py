@@ -4,6 +4,7 @@ it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,29 @@ def golden_input(kind: DataKind) -> Arrays:
     """Arrays of the input file: an oval head with a bright lesion, or speckle with a dark oval."""
     generator = np.random.default_rng(20)
     return _head(generator) if kind == "brain-flair" else _breast(generator)
+
+
+def golden_for_window(window: Sequence[int]) -> Arrays:
+    """A volume of 1 mm, a quarter larger than a window, so that windows meet: soft texture, a bright and a
+    dark ball. A window of two sizes gets three slices.
+    """
+    generator = np.random.default_rng(20)
+    sizes = tuple(size + size // 4 for size in window)
+    shape = sizes if len(sizes) == 3 else (3, *sizes)
+    texture = ndimage.gaussian_filter(generator.normal(size=shape), 2)
+    image = 400 + 120 * texture / texture.std()
+    places = np.indices(shape)
+    for share, step in ((0.35, 500.0), (0.65, -300.0)):
+        centre = np.array(shape) * share
+        distance = np.linalg.norm((places.T - centre).T, axis=0)
+        image += step * np.clip(min(sizes) / 6 - distance + 0.5, 0, 1)
+    image += generator.normal(0, 15, shape)
+    return {
+        "image": np.round(image.clip(0)).astype(np.int16),
+        "affine": np.eye(4),
+        "pixel_spacing_mm": np.array([1.0, 1.0]),
+        "slice_spacing_mm": np.array(1.0),
+    }
 
 
 def _oval(

@@ -6,13 +6,18 @@ known by their id.
 
 from __future__ import annotations
 
+import shutil
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import mkdtemp
 
 from config.errors import PrereadError
 from models.package import Package
 from models.training.cases import Case, CasesError, DataKind, Listed, list_cases, load_case
+from models.training.prepared import write_prepared
+from models.training.readers import READERS
 from models.training.recipe_file import SHIPPED, RecipeFile, read_recipe, shipped_recipe
 from models.training.split import Split, SplitError, check_against_folder, read_split, split_path
 
@@ -41,6 +46,8 @@ class JudgedOn:
     def cases_in(self, folder: Path) -> CasesIn:
         """The cases, in the folder of the data set, the one that holds it, or where training prepared them.
 
+        Files as a reader of image and mask pairs takes them are prepared now, in a temporary folder.
+
         Raises
         ------
         CasesError, SplitError
@@ -55,7 +62,30 @@ class JudgedOn:
                 return CasesIn("own", place, self._checked(place))
             except (CasesError, SplitError) as error:
                 faults.append(error)
-        raise faults[-1]
+        try:
+            return self._prepared_now(folder)
+        except CasesError as error:
+            raise faults[-1] from error
+
+    def _prepared_now(self, folder: Path) -> CasesIn:
+        recipe, data = self.recipe, self.recipe.data
+        if data.reader not in READERS or not folder.is_dir():
+            raise CasesError(f"{folder} cannot be read as {data.reader} here")
+        place = Path(mkdtemp(prefix="preread-cases-"))
+        try:
+            write_prepared(
+                READERS[data.reader](data, folder, recipe.input.unit),
+                place,
+                recipe.classes,
+                faults_are_excluded=data.faults == "exclude",
+                structures=recipe.findings.structures,
+            )
+            cases = CasesIn("own", place, self._checked(place))
+        except BaseException:
+            shutil.rmtree(place)
+            raise
+        weakref.finalize(cases, shutil.rmtree, place)
+        return cases
 
     def _checked(self, place: Path) -> dict[str, Listed]:
         listed = list_cases(self.kind, place)

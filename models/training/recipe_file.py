@@ -125,6 +125,8 @@ class RecipeFile(Strict):
                 f"network: {name} reads a grid: preprocess, training and fine_tuning are for "
                 "effnet_lite0_unet@1. Take them out."
             )
+        if self.findings.structures and self.generated is not None:
+            raise ValueError("generated: generated cases show lesions, not structures. Take the section out.")
         check_grid(self.network, self.grid, self.learning, self.findings.structures)
         return self
 
