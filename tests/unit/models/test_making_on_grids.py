@@ -19,12 +19,13 @@ SMALL = (
     "grid.tiling.window=[16, 16, 16]",
     "network.features=[8, 16, 24]",
     "network.blocks=1",
+    "network.kind=residual",
     "network.side_outputs=1",
     "learning.objective.patch=[16, 16, 16]",
     "learning.objective.side_weights=[1.0, 0.5]",
     "learning.objective.foreground_share=0.4",
     "learning.optimizer.rate=6e-3",
-    "learning.schedule={steps: 110, warm_up_steps: 5}",
+    "learning.schedule={steps: 80, warm_up_steps: 5}",
     "learning.batch=3",
     "learning.ema_decay=0.9",
     "learning.precision_cpu=float32",
@@ -112,7 +113,7 @@ def test_a_run_ends_early_on_an_inner_part_that_is_not_the_scored_fold(tmp_path)
         until="train",
     )
     (run,) = made.runs
-    assert run.steps < 110
+    assert run.steps < 80
     assert run.real_cases < 6  # of the six outside fold 0 some are held back
 
 
