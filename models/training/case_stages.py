@@ -160,5 +160,8 @@ def fill_cache(order: Order, work: Work, cases: CasesIn, split: Split) -> None:
     def progress(done: int, of: int) -> None:
         work.tell(Telling("cache", f"{done} of {of} cases", done / of))
 
-    made = cache.fill(work.folder, used, order.recipe.run, lambda item: cases.load(item.name), progress)
+    made = 0
+    if work.processes.is_first:
+        made = cache.fill(work.folder, used, order.recipe.run, lambda item: cases.load(item.name), progress)
+    work.processes.wait()
     work.tell(Telling("cache", f"{made} cases prepared" if made else "done before", 1.0))

@@ -10,12 +10,15 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
 from config.errors import PrereadError
+
+PATIENCE = timedelta(days=7)
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,10 @@ class Processes:
             dist.broadcast(values, 0)
         return values
 
+    def decided(self, answer: bool) -> bool:
+        """The first process's answer, in every process."""
+        return bool(self.agreed(torch.tensor([float(answer)])).item()) if self.count > 1 else answer
+
     def mean(self, values: Tensor) -> Tensor:
         """The mean over all processes."""
         if self.count > 1:
@@ -90,7 +97,8 @@ def joined() -> Iterator[Processes]:
     device = torch.device(f"cuda:{os.environ['LOCAL_RANK']}" if has_gpu else "cpu")
     if has_gpu:
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if has_gpu else "gloo")
+    # The others wait while the first prepares or judges: longer than the half hour that is usual.
+    dist.init_process_group("nccl" if has_gpu else "gloo", timeout=PATIENCE)
     try:
         yield Processes(dist.get_rank(), dist.get_world_size(), device)
     finally:

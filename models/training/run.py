@@ -16,7 +16,7 @@ from models.training.clock import LoopLimits
 from models.training.learning import KeptCase, Start
 from models.training.learnings import learning_of
 from models.training.loop import train
-from models.training.processes import joined
+from models.training.processes import Processes, alone
 from models.training.recipes import RunRecipe
 from models.training.record import Progress
 
@@ -63,6 +63,7 @@ def run_training(
     stop_after_seconds: float | None = None,
     initial_weights: Path | None = None,
     progress: Callable[[Progress], None] | None = None,
+    processes: Processes | None = None,
 ) -> TrainingRun:
     """Train, or go on with what a stopped call left in `out_folder`.
 
@@ -86,18 +87,18 @@ def run_training(
     learning = learning_of(recipe)
     settings = learning.settings(recipe)
     weights = load_file(initial_weights) if initial_weights is not None else None
-    with joined() as processes:
-        torch.manual_seed(identity.seed)
-        result = train(
-            learning.begin(recipe, cases, inner, Start(processes.device, weights)),
-            settings,
-            out_folder,
-            identity=RunIdentity(identity.seed, recipe.sha256, identity.split_sha256, identity.scored_fold),
-            limits=LoopLimits(settings.schedule.steps, minutes, stop_after_seconds),
-            resume=True,
-            progress=progress or (lambda _: None),
-            processes=processes,
-        )
+    processes = processes or alone()
+    torch.manual_seed(identity.seed)
+    result = train(
+        learning.begin(recipe, cases, inner, Start(processes.device, weights)),
+        settings,
+        out_folder,
+        identity=RunIdentity(identity.seed, recipe.sha256, identity.split_sha256, identity.scored_fold),
+        limits=LoopLimits(settings.schedule.steps, minutes, stop_after_seconds),
+        resume=True,
+        progress=progress or (lambda _: None),
+        processes=processes,
+    )
     run = TrainingRun(
         recipe=recipe.id,
         recipe_sha256=recipe.sha256,
@@ -111,7 +112,8 @@ def run_training(
         simulated_fraction=learning.simulated_share(recipe, identity.real_cases, identity.extra_cases),
         finished=result.finished,
     )
-    (out_folder / RUN_NAME).write_text(json.dumps(asdict(run), indent=2) + "\n", encoding="utf-8")
+    if processes.is_first:
+        (out_folder / RUN_NAME).write_text(json.dumps(asdict(run), indent=2) + "\n", encoding="utf-8")
     return run
 
 

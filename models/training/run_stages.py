@@ -106,11 +106,12 @@ class Trainer:
                 stop_after_seconds=self._seconds_left(),
                 initial_weights=start,
                 progress=progress,
+                processes=self.work.processes,
             )
             if not run.finished:
                 raise Unfinished(f"{name} stopped at step {run.steps} of {settings.schedule.steps}")
 
-        return self.work.stage(name, inputs, make)
+        return self.work.stage(name, inputs, make, together=True)
 
     def _kept(self, item: Listed, recipe: RunRecipe) -> KeptCase:
         return cache.kept_case(self.work.folder, self.cases.items[item.name], recipe)

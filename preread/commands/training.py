@@ -82,9 +82,13 @@ def train(
     """Make a package from a recipe: prepare, split, cache, train, out-of-fold, evaluate, package.
 
     What was done before from the same inputs is not done again; a changed setting does what depends on it.
+    Started by torchrun (`torchrun --nproc-per-node 2 -m preread models train …`) several processes train one
+    network, and the first does the rest; `learning.micro_batches` is then a multiple of their number.
+
     Ends with 1 when a case cannot be used, a patient stands on both sides of the split, or at the deadline.
     """
     from models.training.making import make_package
+    from models.training.processes import joined
     from models.training.recipe_file import read_recipe, recipe_path
     from models.training.stages import Unfinished, Work
 
@@ -92,7 +96,7 @@ def train(
     short = {"version": version, "seed": seed, "training.steps": steps, "generated.cases": generated}
     replaced = [f"{place}={value}" for place, value in short.items() if value is not None]
     read = read_recipe(file, [*(sets or ()), *replaced, *(() if fine_tune else ("fine_tuning=null",))])
-    with _Bars() as bars:
+    with joined() as processes, _Bars(shown=processes.is_first) as bars:
         order = _order(
             read,
             file,
@@ -105,10 +109,11 @@ def train(
             notes=tuple(note or ()),
         )
         try:
-            made = make_package(order, Work(out, bars.tell, fresh))
+            made = make_package(order, Work(out, bars.tell, fresh, processes))
         except Unfinished as stopped:
             raise fail(f"{stopped}; call again to go on.") from stopped
-    _show(made, out, as_json)
+    if processes.is_first:
+        _show(made, out, as_json)
 
 
 def _order(
@@ -174,11 +179,11 @@ def _what_it_shows(case: "Case") -> str:
 class _Bars:
     """One bar of progress for each stage, on standard error."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, shown: bool) -> None:
         from rich.console import Console
         from rich.progress import Progress
 
-        self.progress: Progress = Progress(console=Console(stderr=True))
+        self.progress: Progress = Progress(console=Console(stderr=True), disable=not shown)
         self.tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> "_Bars":

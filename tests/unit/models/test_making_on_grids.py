@@ -1,36 +1,13 @@
 """Networks on a grid from a recipe: structures in 3D and lesions in 2D, from files to a package that runs."""
 
-import nibabel as nib
-import numpy as np
 import pytest
+from grid_recipe import HIPPOCAMPUS, SMALL, made, write_cases
 
 from models.predictor import Predictor
-from models.training.making import make_package
-from models.training.order import Order
-from models.training.readers import READERS, read_volume
-from models.training.recipe_file import RecipeError, read_recipe, shipped_path
+from models.training.readers import read_volume
+from models.training.recipe_file import RecipeError, read_recipe
 from models.training.smoke_volumes import smoke_volumes
-from models.training.stages import Work
 
-HIPPOCAMPUS = shipped_path("hippocampus-volume")
-SMALL = (
-    "split.file=null",
-    "split.folds=3",
-    "grid.tiling.window=[16, 16, 16]",
-    "network.features=[8, 16, 24]",
-    "network.blocks=1",
-    "network.kind=residual",
-    "network.side_outputs=1",
-    "learning.objective.patch=[16, 16, 16]",
-    "learning.objective.side_weights=[1.0, 0.5]",
-    "learning.objective.foreground_share=0.4",
-    "learning.optimizer.rate=6e-3",
-    "learning.schedule={steps: 80, warm_up_steps: 5}",
-    "learning.batch=3",
-    "learning.ema_decay=0.9",
-    "learning.precision_cpu=float32",
-    "learning.objective.augment={flip_axes: [2], noise_probability: 0.2}",
-)
 # The network finds dark boxes among bright balls and noise.
 LESIONS = (
     *SMALL,
@@ -53,38 +30,10 @@ LESIONS = (
 )
 
 
-def write_cases(folder, count, *, only_boxes=False):
-    """NIfTI of smoke volumes whose axes run (L, P, H), so that the grid has to turn nothing."""
-    for name in ("images", "labels"):
-        (folder / name).mkdir(parents=True)
-    for case in smoke_volumes(count):
-        labels = case.labels.numpy()
-        if only_boxes:
-            labels = (labels == 2).astype(np.uint8)
-        for name, array in (("images", case.image[0].float().numpy()), ("labels", labels)):
-            picture = nib.Nifti1Image(array.transpose(2, 1, 0), np.diag([-1.0, -1.0, 1.0, 1.0]))
-            nib.save(picture, folder / name / f"{case.name}.nii.gz")
-
-
-def make(folder, overrides, **order):
-    recipe = read_recipe(HIPPOCAMPUS, overrides)
-    return make_package(
-        Order(
-            recipe=recipe,
-            recipe_folder=HIPPOCAMPUS.parent,
-            data_folder=folder / "cases",
-            readers=READERS,
-            generate=lambda like, count, seed: (),
-            **order,
-        ),
-        Work(folder / "work", lambda said: None),
-    )
-
-
 def test_structures_are_trained_packed_and_found_again(tmp_path):
     write_cases(tmp_path / "cases", 9)
-    made = make(tmp_path, SMALL)
-    package = made.package
+    result = made(tmp_path, SMALL)
+    package = result.package
     assert package.manifest.findings.kind == "structures"
     assert len(package.manifest.golden.structure_voxels) == 2
     unseen = smoke_volumes(12)[-1]
@@ -99,20 +48,20 @@ def test_structures_are_trained_packed_and_found_again(tmp_path):
 
 def test_lesions_are_trained_slice_by_slice_in_2d(tmp_path):
     write_cases(tmp_path / "cases", 6, only_boxes=True)
-    made = make(tmp_path, LESIONS)
-    case = made.cases.load("volume000")
-    found = Predictor(made.package, device="cpu").predict(case.volume)
+    result = made(tmp_path, LESIONS)
+    case = result.cases.load("volume000")
+    found = Predictor(result.package, device="cpu").predict(case.volume)
     assert 2 * ((found.labels > 0) & case.mask).sum() / ((found.labels > 0).sum() + case.mask.sum()) > 0.6
 
 
 def test_a_run_ends_early_on_an_inner_part_that_is_not_the_scored_fold(tmp_path):
     write_cases(tmp_path / "cases", 9)
-    made = make(
+    result = made(
         tmp_path,
         (*SMALL, "learning.inner={share: 0.3, every_steps: 4, patience: 1}", "learning.optimizer.rate=1e-9"),
         until="train",
     )
-    (run,) = made.runs
+    (run,) = result.runs
     assert run.steps < 80
     assert run.real_cases < 6  # of the six outside fold 0 some are held back
 

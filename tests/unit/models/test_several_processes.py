@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from grid_recipe import HIPPOCAMPUS, SMALL, made, write_cases
+from safetensors.torch import load_file
 
 from config.errors import PrereadError
 from models.training.processes import Processes, alone
 
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1", "--nproc-per-node=2"]
 HERE = Path(__file__).resolve().parents[2]
 SCRIPT = """
 import sys
@@ -64,14 +67,35 @@ def start(out: Path, launcher: list[str]) -> None:
 
 
 def test_two_processes_make_the_losses_and_weights_of_one(tmp_path):
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
-    start(tmp_path / "two", [*torchrun, "--nproc-per-node", "2"])
+    start(tmp_path / "two", TORCHRUN)
     start(tmp_path / "one", [])
     assert {path.name for path in (tmp_path / "two").glob("rank-*")} == {"rank-0-of-2", "rank-1-of-2"}
     two, one = losses(tmp_path / "two"), losses(tmp_path / "one")
     assert len(one) == 4
     assert two == pytest.approx(one, abs=1e-5)
     assert len(set(one)) == 4
+
+
+def test_the_command_started_twice_trains_one_network(tmp_path):
+    write_cases(tmp_path / "cases", 6)
+    settings = [*SMALL, "learning.micro_batches=2", "learning.batch=2", "learning.schedule.steps=3"]
+    command = [sys.executable, *TORCHRUN, "-m", "preread", "models", "train", str(HIPPOCAMPUS)]
+    command += ["--data", str(tmp_path / "cases"), "--out", str(tmp_path / "two"), "--until", "train"]
+    run = subprocess.run(
+        [*command, *(word for one in settings for word in ("--set", one))],
+        env={**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    made(tmp_path, settings, work="one", until="train")
+    two, one = (
+        load_file(next((tmp_path / name / "train").glob("fold-0-*/weights.safetensors")))
+        for name in ("two", "one")
+    )
+    for name, weights in two.items():
+        torch.testing.assert_close(weights, one[name], atol=1e-5, rtol=1e-4)
 
 
 def test_micro_batches_are_shared_out_so_that_each_is_computed_once():
