@@ -39,6 +39,19 @@ PACE_SECONDS = 0.2  # between two segments of the stock
 Prepared = tuple[int, int]  # descriptor, number
 
 
+def gone_for_good(files: SpoolFiles, folder: Path, lives: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Of these (segment, epoch) those whose file is removed, and durably so: they may be forgotten.
+
+    Asked by another process than the one that removes: what is only gone from the page cache comes back with
+    a power cut, and nobody would know it any more. Raises OSError.
+    """
+    names = set(files.list_folder(folder))
+    gone = [life for life in lives if segment_path(folder, life[0]) not in names]
+    if gone:
+        files.sync_folder(folder)
+    return gone
+
+
 class SegmentSupply:
     """Blank segments, ready to be taken by the one writer of a store."""
 

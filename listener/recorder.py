@@ -41,8 +41,10 @@ from db.notices import record_notice, unified_step_state
 from db.pauses import longest_pauses
 from db.records import AskedCommitment, Location, Mark, ReceivedInstance, ReceivedNotice, ReceivingStudy
 from db.segments import forget_retired, take_retired
+from db.spool_files import SpoolFiles
 from db.spool_follow import follow
-from db.spool_records import Replayed, segment_path
+from db.spool_records import Replayed
+from db.spool_segments import gone_for_good
 from db.starting_early import queue_early_plan
 from listener.attributes import received_instance
 from listener.calm_digests import CalmDigests
@@ -392,7 +394,11 @@ class Recorder:
         self._retired_at = now + RETIRED_SECONDS
         retired = take_retired(self._db, STORE)
         folder = self._spool_folder / STORE
-        gone = [life for life in retired if not segment_path(folder, life[0]).exists()]
+        try:
+            gone = gone_for_good(SpoolFiles(), folder, retired)
+        except OSError as error:
+            self._log.warning("the folder of the spool could not be synced", reason=error.strerror)
+            gone = []
         if gone:
             forget_retired(self._db, STORE, gone)
         left = [life for life in retired if life not in gone]

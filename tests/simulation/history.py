@@ -14,7 +14,8 @@ to send again. Two histories of the same seed are the same.
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,8 @@ from config.errors import PrereadError
 from db.records import Location, Mark
 from db.spool import SpoolFailed, SpoolWriter, read_record, replay
 from db.spool_follow import follow
-from db.spool_records import RUN, segment_path, segments_of
-from db.spool_segments import SegmentSupply
+from db.spool_records import RUN, segments_of
+from db.spool_segments import SegmentSupply, gone_for_good
 from listener.intake import Announced
 from listener.notices import ReadNotice
 from listener.submissions import Submission, SubmittedInstance, SubmittedMessage
@@ -50,6 +51,7 @@ class SteppedSupply(SegmentSupply):
     """Prepares segments when told to, not in a thread of its own."""
 
     is_at_rest = False
+    meanwhile: Callable[[], object] = staticmethod(lambda: None)  # what others do before removals are synced
 
     def _start(self) -> None:
         return
@@ -67,6 +69,11 @@ class SteppedSupply(SegmentSupply):
         if not self._ready:
             self._step()
         return super().take()
+
+    def _sync_removals(self) -> None:
+        if self._has_removed:
+            self.meanwhile()
+        super()._sync_removals()
 
     def step(self, *, is_at_rest: bool) -> None:
         """Prepare a segment; at rest lay in a stock and, when that is complete, give back what is retired."""
@@ -278,14 +285,12 @@ class History:
             if life[1] < self._mark.epoch and life not in needed:
                 self._in_use.remove(life)
                 self._retired.append(life)
-        self._retired = [life for life in self._retired if self.disk.exists(self._path(life[0]))]
+        with suppress(OSError):  # nothing is forgotten when the disk fails
+            gone = gone_for_good(self._files, FOLDER / STORE, self._retired)
+            self._retired = [life for life in self._retired if life not in gone]
 
     def _take_retired(self) -> Sequence[tuple[int, int]]:
         return list(self._retired)
-
-    @staticmethod
-    def _path(number: int) -> Path:
-        return segment_path(FOLDER / STORE, number)
 
     # What must hold.
 
@@ -314,6 +319,7 @@ class History:
 
     def _make_supply(self, *given: Any, **named: Any) -> SegmentSupply:
         self._supply = SteppedSupply(*given, **named)
+        self._supply.meanwhile = self._forget_some
         return self._supply
 
     def _check(self, writer: SpoolWriter) -> None:

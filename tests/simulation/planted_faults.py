@@ -5,8 +5,10 @@ Each leaves out one thing that the promise rests on, in the product's own code o
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import history
 import pytest
 from simulated_disk import SimulatedFiles
 
@@ -15,7 +17,7 @@ import db.spool_records
 import db.spool_recovery
 from db.spool import SpoolWriter
 from db.spool_commit import GroupCommit
-from db.spool_records import RecordHeader
+from db.spool_records import RecordHeader, segment_path
 from db.spool_segments import SegmentSupply
 
 Patch = pytest.MonkeyPatch
@@ -141,6 +143,16 @@ def runs_kept(patch: Patch) -> None:
     patch.setattr(db.spool_recovery, "_settle_runs", lambda *_: [])
 
 
+def removals_trusted(patch: Patch) -> None:
+    """A file that another process removed is forgotten before its removal is durable."""
+
+    def gone(files: SimulatedFiles, folder: Path, lives: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        names = files.list_folder(folder)
+        return [life for life in lives if segment_path(folder, life[0]) not in names]
+
+    patch.setattr(history, "gone_for_good", gone)
+
+
 FAULTS = (
     no_sync,
     sync_under_way_trusted,
@@ -156,4 +168,5 @@ FAULTS = (
     failed_sync_trusted,
     links_recycled,
     runs_kept,
+    removals_trusted,
 )
