@@ -70,6 +70,7 @@ from db.spool_records import (
     CHECKSUM,
     INSTANCE,
     LINK,
+    LINKED,
     LOG,
     META_BYTES_MAX,
     RECORD,
@@ -163,9 +164,7 @@ class SpoolWriter:
             if self._background is not None:
                 opened.callback(self._background.close)
             found = recover(self.files, folder, store)
-            # Segments of later epochs are this writer's own.
-            self.live_since = max((header.epoch for header in found.values() if header), default=0)
-            self._epoch = self.live_since
+            self._epoch = max((header.epoch for header in found.values() if header), default=0)
             numbers = count(max(found, default=0) + 1)
             self._numbers = numbers
             self._supply = supply(
@@ -186,7 +185,9 @@ class SpoolWriter:
             opened.callback(self._close_current)
             if logs:
                 self._current = self._reopen(max(logs, key=lambda header: header.epoch))
-            else:
+            # Segments of later epochs are this writer's own.
+            self.live_since = self._epoch
+            if not logs:
                 with suppress(SpoolFull):  # a full disk must not keep the process from starting
                     self._current = self._begin()
             self.committed = self._end()
@@ -432,6 +433,9 @@ class SpoolWriter:
         at = OpenSegment(fd, header.number, header.epoch, RECORDS_AT, header.checksum, self.files.size(fd))
         for offset, whole in walk_segment(self.files, fd, header, start=RECORDS_AT, until=at.limit):
             at.offset, at.chain = offset + whole.header.total, whole.checksum
+            if whole.header.kind == LINK:
+                # That run may be lost, and its epoch with it: no other of its number may take the link.
+                self._epoch = max(self._epoch, LINKED.unpack(whole.dataset)[1])
         return at
 
     def _trouble(self, error: OSError) -> PrereadError:

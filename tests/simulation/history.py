@@ -51,7 +51,7 @@ class SteppedSupply(SegmentSupply):
     """Prepares segments when told to, not in a thread of its own."""
 
     is_at_rest = False
-    meanwhile: Callable[[], object] = staticmethod(lambda: None)  # what others do before removals are synced
+    is_held_up: Callable[[], bool] = staticmethod(lambda: False)  # between a removal and its sync
 
     def _start(self) -> None:
         return
@@ -71,9 +71,8 @@ class SteppedSupply(SegmentSupply):
         return super().take()
 
     def _sync_removals(self) -> None:
-        if self._has_removed:
-            self.meanwhile()
-        super()._sync_removals()
+        if not (self._has_removed and self.is_held_up()):
+            super()._sync_removals()
 
     def step(self, *, is_at_rest: bool) -> None:
         """Prepare a segment; at rest lay in a stock and, when that is complete, give back what is retired."""
@@ -319,7 +318,7 @@ class History:
 
     def _make_supply(self, *given: Any, **named: Any) -> SegmentSupply:
         self._supply = SteppedSupply(*given, **named)
-        self._supply.meanwhile = self._forget_some
+        self._supply.is_held_up = lambda: self.chance.random() < 0.5
         return self._supply
 
     def _check(self, writer: SpoolWriter) -> None:

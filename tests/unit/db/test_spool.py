@@ -131,6 +131,19 @@ def test_run_without_a_link_is_removed_at_the_next_start(tmp_path: Path) -> None
         assert read_record(tmp_path, kept)[1] == bytes(70_000)
 
 
+def test_a_new_run_does_not_take_the_link_of_a_lost_one(tmp_path: Path) -> None:
+    with SpoolWriter(tmp_path, store=STORE, segment_bytes=SMALL) as writer:
+        lost = writer.append(b'{"uid":"lost"}', [bytes(70_000)], 70_000)
+    # What a power cut may do: the link was written back, the run and its name were not.
+    segment_path(tmp_path / STORE, lost.segment).unlink()
+    for _ in range(2):
+        with SpoolWriter(tmp_path, store=STORE, segment_bytes=SMALL) as writer:
+            assert found(tmp_path) == []
+            new = writer.append(b'{"uid":"new"}', [bytes(70_000)], 70_000)
+            assert (new.segment, new.epoch) != (lost.segment, lost.epoch)
+        segment_path(tmp_path / STORE, new.segment).unlink()
+
+
 def test_unsettled_run_that_a_link_names_is_kept(tmp_path: Path) -> None:
     writer = SpoolWriter(tmp_path, store=STORE, segment_bytes=SMALL)
     kept = writer.append(b'{"uid":"kept"}', [bytes(70_000)], 70_000)
