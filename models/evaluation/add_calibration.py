@@ -11,7 +11,8 @@ import numpy as np
 from models.amending import amend_package
 from models.calibration import Calibration, calibrated
 from models.evaluation.calibrating import METHODS, Method, fit_calibration
-from models.evaluation.evaluate import CaseResult, judge
+from models.evaluation.case_result import CaseResult
+from models.evaluation.evaluate import judge
 from models.evaluation.redeclared import figure_lines, redeclared
 from models.package import Package
 from models.predictor import Predictor

@@ -122,6 +122,9 @@ def drawn(groups: Sequence[str], strata: Sequence[str] | None, *, seed: int, dra
     starts = np.cumsum(lengths) - lengths
     for _ in range(draws):
         chosen = np.concatenate([pool[generator.integers(0, len(pool), len(pool))] for pool in pools])
+        if len(flat) == len(members):  # each group has one member, as patients mostly do
+            yield flat[chosen]
+            continue
         # All members of each chosen group, one group after the other.
         ends = np.cumsum(lengths[chosen])
         shifts = np.repeat(starts[chosen] - ends + lengths[chosen], lengths[chosen])

@@ -12,6 +12,8 @@ from models.evaluation.class_figures import ClassCases
 from models.evaluation.classification import accuracy, auc
 from models.evaluation.figures import mean_over, ratio_over
 from models.evaluation.measures import CaseMeasures
+from models.evaluation.structure_metrics import DICE, OF_ALL, VOLUME_ERROR, metric_keys
+from models.evaluation.structures import mean_dice, structure_labels
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,7 @@ def compare_cases(
     ValueError
         The cases are not the same.
     """
-    names = [[case.result.name for case in cases] for cases in (first, second)]
-    if names[0] != names[1]:
-        raise ValueError("two packages can only be compared on the same cases in the same order")
+    check_same(first, second)
     groups = [case.result.group for case in first]
     there = [float(len(case.true_lesions)) for case in first]
     rows = [
@@ -94,6 +94,58 @@ def compare_cases(
         *class_rows(*classes),
     ]
     return tuple(row for row in rows if row is not None)
+
+
+def compare_structures(
+    first: Sequence[CaseMeasures], second: Sequence[CaseMeasures], of: str
+) -> tuple[PairedRow, ...]:
+    """Dice over all structures, then Dice and error of the volume of each that both packages have.
+
+    Raises
+    ------
+    ValueError
+        The cases are not the same.
+    """
+    check_same(first, second)
+    groups = [case.result.group for case in first]
+    found = [[case.result.structures for case in cases] for cases in (first, second)]
+    labels = [structure_labels(one) for one in found]
+    shared = [label for label in labels[0] if label in labels[1]]
+    dices = [[mean_dice([one for one in case if one.label in shared]) for case in cases] for cases in found]
+    rows = [dice_row(OF_ALL, dices, groups, of)]
+    for label, key in zip(shared, metric_keys(shared), strict=True):
+        pair = [[case[own.index(label)] for case in cases] for cases, own in zip(found, labels, strict=True)]
+        rows.append(dice_row(DICE.metric(key), [[one.dice for one in cases] for cases in pair], groups, of))
+        off = [
+            [abs(one.found_size - one.truth_size) if one.truth_size else None for one in cases]
+            for cases in pair
+        ]
+        rows.append(
+            row_of(
+                VOLUME_ERROR.metric(key),
+                [mean_over(values) for values in off],
+                groups,
+                n=sum(value is not None for value in off[0]),
+                of=of,
+                higher_is_better=False,
+            )
+        )
+    return tuple(row for row in rows if row is not None)
+
+
+def dice_row(
+    metric: str, dices: Sequence[Sequence[float | None]], groups: Sequence[str], of: str
+) -> PairedRow | None:
+    """Mean Dice of both packages."""
+    n = sum(value is not None for value in dices[0])
+    return row_of(metric, [mean_over(values) for values in dices], groups, n=n, of=of)
+
+
+def check_same(first: Sequence[CaseMeasures], second: Sequence[CaseMeasures]) -> None:
+    """The same cases in the same order; ValueError otherwise."""
+    names = [[case.result.name for case in cases] for cases in (first, second)]
+    if names[0] != names[1]:
+        raise ValueError("two packages can only be compared on the same cases in the same order")
 
 
 def class_rows(first: ClassCases, second: ClassCases) -> list[PairedRow | None]:

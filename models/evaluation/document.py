@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from models.evaluation.beside import BesideReport
 from models.evaluation.class_figures import ClassReport
 from models.evaluation.evaluate import Subset
 from models.evaluation.figures import ReportFigure
@@ -15,6 +16,7 @@ from models.evaluation.gates import GateOutcome, StratumFigure
 from models.evaluation.lesion_figures import FrocReport
 from models.evaluation.measures import CaseMeasures
 from models.evaluation.overlap import OutlineCounts
+from models.evaluation.structure_rows import StructureRow
 from models.robustness.document import Robustness
 from models.training.cases import DataKind
 
@@ -62,6 +64,8 @@ class Evaluation:
     gates : None where nothing is demanded: no gates file, or not the scored fold
     unknown : what the data cannot say
     robustness : None where it was not measured
+    structures : of a package of structures; bands, froc and classes are empty then
+    beside : another method's figures of the same cases; None where none were given
     """
 
     package: PackageIdentity
@@ -85,6 +89,8 @@ class Evaluation:
     environment: dict[str, str]
     cases: tuple[JudgedCase, ...]
     robustness: Robustness | None = None
+    structures: tuple[StructureRow, ...] = ()
+    beside: BesideReport | None = None
 
     @property
     def passed(self) -> bool | None:

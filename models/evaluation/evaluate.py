@@ -7,14 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.evaluation.bootstrap import interval, widened
+from models.evaluation.case_result import CaseResult, result_of, structures_result
 from models.evaluation.classification import accuracy, auc
-from models.evaluation.overlap import dice, mean_of_known
+from models.evaluation.figures import FigureMaker
+from models.evaluation.overlap import mean_of_known
+from models.evaluation.scales import Scale, scale_in
+from models.evaluation.structure_metrics import VOLUME_BIAS, read_metric
+from models.evaluation.structures import structure_figures
+from models.manifest import Manifest
 from models.package import Package
 from models.predictor import Predictor
 from models.training.cases import Case, DataKind, Listed
@@ -30,23 +36,6 @@ Indices = NDArray[np.int64]
 # Every so many cases of the scored fold: seconds, not minutes.
 FROZEN_STEP: dict[DataKind, int] = {"brain-flair": 7, "breast-us": 4}
 FROZEN_MAX = 25  # cases of the frozen part of other data
-
-
-@dataclass(frozen=True)
-class CaseResult:
-    """One case: how the outline and the class came out."""
-
-    name: str
-    group: str
-    dice: float | None  # None: there is nothing to outline
-    is_drawn: bool
-    false_voxels: int
-    truth_voxels: int
-    slices_with_truth: int
-    slices_drawn: int
-    true_class: str | None
-    found_class: str | None
-    class_scores: dict[str, float] | None
 
 
 @dataclass(frozen=True)
@@ -78,12 +67,23 @@ def judge_all(
     cases: CasesIn,
     items: Sequence[Listed],
     *,
+    scale: Scale,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[CaseResult]:
-    """Predict and compare each case that is named. `progress` is called with (done, of)."""
+    """Predict and compare each case that is named.
+
+    Parameters
+    ----------
+    scale : in what structures are measured, the spacing of each case aside
+    progress : is called with (done, of)
+    """
     results = []
     for done, item in enumerate(items):
-        results.append(judge(predictor, cases.load(item.name)))
+        case = cases.load(item.name)
+        if predictor.package.manifest.findings.kind == "structures":
+            results.append(judge_structures(predictor, case, scale_in(case, scale, cases.kind)))
+        else:
+            results.append(judge(predictor, case))
         if progress is not None:
             progress(done + 1, len(items))
     return results
@@ -108,6 +108,8 @@ def figures_of(
     kind: DataKind, results: Sequence[CaseResult], subset: Subset, *, unit: CaseWord = "images"
 ) -> tuple[Figure, ...]:
     """The figures of a data set. `unit`: what a case of a data set of one's own is called."""
+    if any(result.structures for result in results):
+        return figures_of_structures(results, unit)
     if kind == "own":
         return own_figures(results, unit)
     if kind == "brain-flair":
@@ -138,24 +140,37 @@ def judge(predictor: Predictor, case: Case) -> CaseResult:
     return result_of(case, prediction.labels, prediction.class_name, prediction.class_scores)
 
 
-def result_of(
-    case: Case, labels: NDArray[Any], class_name: str | None, class_scores: dict[str, float] | None
-) -> CaseResult:
-    """Compare what a model said with the truth; `labels` as in Prediction."""
-    found = labels > 0
-    return CaseResult(
-        name=case.name,
-        group=case.group,
-        dice=dice(found, case.mask),
-        is_drawn=bool(found.any()),
-        false_voxels=int((found & ~case.mask).sum()),
-        truth_voxels=int(case.mask.sum()),
-        slices_with_truth=int(case.mask.any((1, 2)).sum()),
-        slices_drawn=int(found.any((1, 2)).sum()),
-        true_class=case.class_name,
-        found_class=class_name,
-        class_scores=class_scores,
+def judge_structures(predictor: Predictor, case: Case, scale: Scale) -> CaseResult:
+    """Predict one case and compare each structure; `scale` with the spacing of the case."""
+    prediction = predictor.predict(case.volume)
+    return structures_result(case, prediction.labels, labels_in(predictor.package.manifest), scale)
+
+
+def labels_in(manifest: Manifest) -> tuple[str, ...]:
+    """Labels of a package's structures by number; empty where it finds lesions."""
+    if manifest.findings.kind == "lesions":
+        return ()
+    return tuple(segment.label for segment in manifest.findings.segments)
+
+
+def figures_of_structures(results: Sequence[CaseResult], unit: CaseWord) -> tuple[Figure, ...]:
+    """Figures of named structures that a package declares.
+
+    The bias of a volume is declared in mL alone: a row of a manifest has no place for another unit.
+    """
+    maker = FigureMaker(tuple(result.group for result in results), unit, groups_min=1)
+    figures = structure_figures([result.structures for result in results], maker)
+    return tuple(
+        Figure(figure.metric, figure.value, figure.ci95, figure.n, unit)
+        for figure in figures
+        if figure.ci95 is not None and (figure.unit == "mL" or not is_bias(figure.metric))
     )
+
+
+def is_bias(metric: str) -> bool:
+    """Whether a figure is the bias of a structure's volume."""
+    read = read_metric(metric)
+    return read is not None and read[0] is VOLUME_BIAS
 
 
 def brain_figures(results: Sequence[CaseResult]) -> tuple[Figure, ...]:

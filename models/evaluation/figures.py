@@ -45,11 +45,13 @@ class FigureMaker:
 
     groups : of each case; strata : of each case, for figures that need both kinds in every draw
     of : what the cases are called
+    groups_min : from how many groups on there is an interval
     """
 
     groups: tuple[str, ...]
     of: str
     strata: tuple[str, ...] | None = None
+    groups_min: int = GROUPS_MIN
 
     def make(
         self,
@@ -76,7 +78,7 @@ class FigureMaker:
         except ValueError:
             return None
         ci95 = None
-        if len(set(self.groups)) >= GROUPS_MIN:
+        if len(set(self.groups)) >= self.groups_min:
             ci95 = interval(figure, self.groups, strata=self.strata)
             if statistic == "share":
                 counted = None if among is None else len(set(compress(self.groups, among)))

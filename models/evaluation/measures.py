@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.evaluation.evaluate import CaseResult, result_of
+from models.evaluation.case_result import CaseResult, result_of, structures_result
 from models.evaluation.kept_predictions import Said
 from models.evaluation.lesions import diameters, match_lesions, numbered
 from models.evaluation.overlap import OutlineKind, iou, outline_kind
@@ -36,17 +36,26 @@ class DrawnLesion:
 
 
 @dataclass(frozen=True)
+class Border:
+    """The border of one structure; None where there is no truth, or nothing to measure a distance to."""
+
+    nsd: float | None
+    hd95: float | None
+
+
+@dataclass(frozen=True)
 class CaseMeasures:
     """One case.
 
     result : what the declared figures of a package are computed from
     nsd, hd95 : None where there is no truth, or nothing to measure a distance to
-    truth_size, found_size : of all lesions together, in the scale's size unit
+    truth_size, found_size : of all lesions or structures together, in the scale's size unit
     true_lesions, false_lesions : at the shipped setting
     candidates : every region of the map at the outline's threshold, before small and unsure ones are dropped
     precise : the drawn lesions at the shipped setting, hits by the IoU that average precision asks for
     slice_scores, slice_is_drawn, slice_has_lesion : of each slice
     shown_slice : where truth and outline differ most; without a difference, where the truth is largest
+    borders : of each structure by its number; the fields of lesions, slices and iou, nsd, hd95 are empty then
     """
 
     result: CaseResult
@@ -64,6 +73,7 @@ class CaseMeasures:
     slice_is_drawn: tuple[bool, ...]
     slice_has_lesion: tuple[bool, ...]
     shown_slice: int
+    borders: tuple[Border, ...] = ()
 
 
 def measure(case: Case, said: Said, steps: Sequence[PostprocessStep], scale: Scale) -> CaseMeasures:
@@ -90,7 +100,7 @@ def measure(case: Case, said: Said, steps: Sequence[PostprocessStep], scale: Sca
         slice_scores=tuple(float(score) for score in said.probability.max((1, 2))),
         slice_is_drawn=tuple(bool(flag) for flag in np.asarray(found.any((1, 2)))),
         slice_has_lesion=tuple(bool(flag) for flag in np.asarray(truth.any((1, 2)))),
-        shown_slice=shown_slice(found, truth),
+        shown_slice=shown_slice(found ^ truth, truth),
     )
 
 
@@ -128,7 +138,35 @@ def drawn_lesions(
     return tuple(DrawnLesion(score, number + 1 in hits) for number, score in enumerate(scores))
 
 
-def shown_slice(found: NDArray[np.bool_], truth: NDArray[np.bool_]) -> int:
-    """The slice that tells most about the case."""
-    differing = (found ^ truth).sum((1, 2))
-    return int(np.argmax(differing if differing.any() else truth.sum((1, 2))))
+def measure_structures(case: Case, said: Said, labels: Sequence[str], scale: Scale) -> CaseMeasures:
+    """Compare each structure with the truth. `labels` by number, from 1."""
+    found, truth = said.labels, case.labels
+    result = structures_result(case, found, labels, scale)
+    borders = []
+    for number in range(1, len(labels) + 1):
+        masks = found == number, truth == number
+        borders.append(Border(nsd(*masks, scale.spacing, scale.tolerance), hd95(*masks, scale.spacing)))
+    return CaseMeasures(
+        result=result,
+        kind=outline_kind(found, truth),
+        iou=None,
+        nsd=None,
+        hd95=None,
+        truth_size=sum(one.truth_size for one in result.structures),
+        found_size=sum(one.found_size for one in result.structures),
+        true_lesions=(),
+        false_lesions=0,
+        candidates=(),
+        precise=(),
+        slice_scores=(),
+        slice_is_drawn=(),
+        slice_has_lesion=(),
+        shown_slice=shown_slice(found != truth, case.mask),
+        borders=tuple(borders),
+    )
+
+
+def shown_slice(differing: NDArray[np.bool_], truth: NDArray[np.bool_]) -> int:
+    """The slice that tells most about the case; `differing`: voxels where outline and truth do."""
+    voxels = differing.sum((1, 2))
+    return int(np.argmax(voxels if voxels.any() else truth.sum((1, 2))))

@@ -13,9 +13,10 @@ from markupsafe import Markup
 from models.evaluation.charts import coverage_chart, forest_chart, froc_chart, reliability_chart, roc_chart
 from models.evaluation.document import Evaluation
 from models.evaluation.pictures import FOUND_COLOUR, TRUTH_COLOUR
-from models.evaluation.published import PUBLISHED
+from models.evaluation.published_figures import PUBLISHED, PUBLISHED_OF
 from models.evaluation.robustness_charts import attack_charts, natural_charts
 from models.evaluation.sheets import CasePicture
+from models.evaluation.structure_charts import agreement_chart
 from models.explanation.limits import ENERGY_RATIO_MIN, SHIFT_SSIM_MIN
 from models.manifest import Manifest
 from models.robustness.drops import METRIC_WORDS
@@ -49,13 +50,18 @@ def report_page(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
     )
     forests = []
-    for metric, words in FORESTS.items():
+    named = dict(FORESTS)
+    if evaluation.structures:
+        named = {"dice": "Dice, mean over the structures of a case"} | {
+            f"dice_{row.key}": f"Dice of {row.label}" for row in evaluation.structures
+        }
+    for metric, words in named.items():
         rows = [row for row in evaluation.strata if row.metric == metric]
         if any(row.division == "all" for row in rows):
             forests.append((words, forest_chart(rows, words)))
     classes = evaluation.classes
     attacks = evaluation.robustness.adversarial if evaluation.robustness else None
-    return environment.get_template("report.html").render(
+    return environment.get_template("structures.html" if evaluation.structures else "report.html").render(
         it=evaluation,
         card=manifest.card,
         explain=manifest.explain,
@@ -79,7 +85,8 @@ def report_page(
         at_random=[shown_picture(picture) for picture in at_random],
         found_colour=FOUND_COLOUR,
         truth_colour=TRUTH_COLOUR,
-        published=PUBLISHED.get(evaluation.kind, ()),
+        agreements=[(row.label, chart) for row in evaluation.structures if (chart := agreement_chart(row))],
+        published=PUBLISHED_OF.get(evaluation.package.id, PUBLISHED.get(evaluation.kind, ())),
         chosen_on=next(point.chosen_on for point in manifest.operating_points if point.default),
         data_licence="; ".join(item.licence for item in manifest.training.data) if manifest.training else "",
     )

@@ -13,8 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from models.screen_colours import Rgb
+
 FOUND_COLOUR = (255, 96, 64)
 TRUTH_COLOUR = (64, 220, 120)
+TINT = 0.35  # of a reader's structure over the image
 CARD_BYTES_MAX = 100_000
 
 
@@ -24,20 +27,54 @@ def outlined(
     """One slice as (h, w, 3), long side `size`, outlines one pixel wide; grey from the 1st to the 99.5th
     percentile.
     """
+    picture = grey_picture(plane, size)
+    for mask, colour in ((truth, TRUTH_COLOUR), (found, FOUND_COLOUR)):
+        if mask is None:
+            continue
+        shown = resized(mask, picture)
+        picture[shown & ~ndimage.binary_erosion(shown)] = colour
+    return picture
+
+
+def outlined_structures(
+    plane: NDArray[Any],
+    found: NDArray[Any],
+    truth: NDArray[Any] | None,
+    colours: Sequence[Rgb],
+    size: int,
+) -> NDArray[np.uint8]:
+    """One slice as `outlined` draws it: the model's structures as lines, the reader's as a tint.
+
+    Parameters
+    ----------
+    found, truth : (rows, columns) numbers of structures, 0 background
+    colours : of the structures by number, from 1
+    """
+    picture = grey_picture(plane, size)
+    if truth is not None:
+        for number, colour in enumerate(colours, start=1):
+            shown = resized(truth == number, picture)
+            picture[shown] = ((1 - TINT) * picture[shown] + TINT * np.array(colour)).astype(np.uint8)
+    for number, colour in enumerate(colours, start=1):
+        shown = resized(found == number, picture)
+        picture[shown & ~ndimage.binary_erosion(shown)] = colour
+    return picture
+
+
+def grey_picture(plane: NDArray[Any], size: int) -> NDArray[np.uint8]:
+    """(h, w, 3), long side `size`; grey from the 1st to the 99.5th percentile."""
     scale = size / max(plane.shape)
     shape = (max(1, round(plane.shape[1] * scale)), max(1, round(plane.shape[0] * scale)))
     low, high = np.percentile(plane, (1, 99.5))
     grey = np.clip((plane.astype(np.float32) - low) / max(1e-6, high - low) * 255, 0, 255).astype(np.uint8)
-    picture = np.asarray(Image.fromarray(grey).resize(shape, Image.Resampling.BILINEAR).convert("RGB")).copy()
-    for mask, colour in ((truth, TRUTH_COLOUR), (found, FOUND_COLOUR)):
-        if mask is None:
-            continue
-        small = (
-            np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize(shape, Image.Resampling.BILINEAR))
-            > 127
-        )
-        picture[small & ~ndimage.binary_erosion(small)] = colour
-    return picture
+    return np.asarray(Image.fromarray(grey).resize(shape, Image.Resampling.BILINEAR).convert("RGB")).copy()
+
+
+def resized(mask: NDArray[np.bool_], picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """The mask at the size of the picture."""
+    shape = picture.shape[1], picture.shape[0]
+    levels = Image.fromarray(mask.astype(np.uint8) * 255).resize(shape, Image.Resampling.BILINEAR)
+    return np.asarray(np.asarray(levels) > 127)
 
 
 def contact_sheet(pictures: Sequence[NDArray[np.uint8]], columns: int) -> NDArray[np.uint8]:

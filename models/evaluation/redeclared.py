@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from models.evaluation.evaluate import CaseResult, frozen_part, report_of
+from models.evaluation.case_result import CaseResult
+from models.evaluation.evaluate import frozen_part, report_of
 from models.manifest import Evaluation
 from models.package import Package
 from models.training.build import evaluation_rows

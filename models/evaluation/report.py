@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from models.evaluation.beside import Beside
 from models.evaluation.document import Evaluation, write_json
 from models.evaluation.kept_predictions import KeptPredictions
 from models.evaluation.page import report_page
@@ -26,6 +27,7 @@ def write_report(
     out: Path,
     *,
     subset: ReportSubset = "scored",
+    beside: Beside | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Evaluate and write everything into `out`; what was predicted there before is not predicted again.
@@ -44,13 +46,15 @@ def write_report(
     kept = KeptPredictions(predictor, out / PREDICTIONS)
     cases = judge_cases(kept, data_folder, subset, progress)
     evaluation = replace(
-        evaluate_fully(package, cases, subset), robustness=measured_before(package, subset, out)
+        evaluate_fully(package, cases, subset),
+        robustness=measured_before(package, subset, out),
+        beside=None if beside is None else beside.report([case.measures.result for case in cases]),
     )
     source = judged_on(package).cases_in(data_folder)
     worst = pictures_of(worst_cases(cases), kept, source)
     at_random = pictures_of(random_cases(cases), kept, source)
-    save_sheet(worst, out / WORST)
-    save_sheet(at_random, out / RANDOM)
+    save_sheet(worst, out / WORST, evaluation.structures)
+    save_sheet(at_random, out / RANDOM, evaluation.structures)
     page = report_page(evaluation, package.manifest, worst, at_random)
     (out / PAGE).write_text(page, encoding="utf-8")
     write_json(evaluation, out / JSON)

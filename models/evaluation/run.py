@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -14,25 +14,31 @@ import torch
 
 from models.evaluation.class_figures import (
     ClassCases,
+    ClassReport,
     class_figures,
     class_report,
     image_classes,
     slice_classes,
 )
 from models.evaluation.document import Evaluation, FlowStep, JudgedCase, PackageIdentity
-from models.evaluation.evaluate import figures_of, subset_of
+from models.evaluation.evaluate import figures_of, labels_in, subset_of
 from models.evaluation.figures import FigureMaker, ReportFigure, Statistic, mean_over, ratio_over
+from models.evaluation.froc import SizeBand
 from models.evaluation.gates import StratumFigure, judge_gates, read_gates
 from models.evaluation.headline import headline
 from models.evaluation.kept_predictions import KeptPredictions
-from models.evaluation.lesion_figures import bands_of, froc_report, lesion_figures
-from models.evaluation.measures import measure
+from models.evaluation.lesion_figures import FrocReport, bands_of, froc_report, lesion_figures
+from models.evaluation.measures import CaseMeasures, measure, measure_structures
 from models.evaluation.outline_figures import outline_counts, outline_figures
-from models.evaluation.scales import Scale, scale_of
+from models.evaluation.scales import scale_in, scale_of
 from models.evaluation.strata import UNKNOWN_STRATA, strata_of
+from models.evaluation.structure_headline import structure_headline
+from models.evaluation.structure_metrics import read_metric
+from models.evaluation.structure_report import report_figures, structure_flow
+from models.evaluation.structure_rows import StructureRow, structure_rows
+from models.evaluation.structure_strata import structure_strata
 from models.package import Package
-from models.training.card import METRIC_WORDS
-from models.training.cases import Case, CasesError, DataKind
+from models.training.card import METRIC_WORDS, metric_words
 from models.training.judged_on import JudgedOn, judged_on
 from models.training.split import axilla_images
 
@@ -61,32 +67,20 @@ def judge_cases(
     items = subset_of(on.split, kind, subset)
     group_sizes = Counter(item.group for item in on.split.items.values())
     axilla = axilla_images() if kind == "breast-us" else frozenset()
+    structures = labels_in(package.manifest)
     judged = []
     for item in items:
         case = cases.load(item.name)
         said = kept.of(case.volume)
-        measures = measure(case, said, package.manifest.postprocess, scale_in(case, scale, kind))
+        of_case = scale_in(case, scale, kind)
+        if structures:
+            measures = measure_structures(case, said, structures, of_case)
+        else:
+            measures = measure(case, said, package.manifest.postprocess, of_case)
         judged.append(JudgedCase(measures, strata_of(kind, case, measures, group_sizes, axilla)))
         if progress is not None:
             progress(len(judged), len(items))
     return tuple(judged)
-
-
-def scale_in(case: Case, scale: Scale, kind: DataKind) -> Scale:
-    """With the case's own spacing, where the data set has spacings.
-
-    Raises
-    ------
-    CasesError
-        The scale is in millimetres, and the case has no spacing.
-    """
-    if kind != "own" or scale.length_unit != "mm":
-        return scale
-    volume = case.volume
-    between = volume.slice_spacing_mm if len(volume.array) > 1 else 1.0
-    if volume.pixel_spacing_mm is None or between is None:
-        raise CasesError(f"case {case.name} has no spacing", remedy="Set judging.length_unit to px.")
-    return replace(scale, spacing=(between, *volume.pixel_spacing_mm))
 
 
 def evaluate_fully(package: Package, cases: Sequence[JudgedCase], subset: ReportSubset) -> Evaluation:
@@ -94,16 +88,11 @@ def evaluate_fully(package: Package, cases: Sequence[JudgedCase], subset: Report
     on = judged_on(package)
     kind, scale, word = on.kind, scale_of(on.recipe), on.recipe.data.unit
     measures = [case.measures for case in cases]
-    classes = classes_of(package, cases)
-    figures = (
-        *declared_figures(on, cases, subset),
-        *outline_figures(measures, scale, word),
-        *lesion_figures(measures, scale, word),
-        # The area under the curve of the declared classes is declared itself.
-        *(one for one in class_figures(classes) if kind != "breast-us" or one.metric != "class_auc"),
+    found = (
+        structures_found(package, on, cases)
+        if labels_in(package.manifest)
+        else lesions_found(package, on, cases, subset)
     )
-    strata = stratum_figures(cases)
-    report = class_report(classes)
     gates = read_gates(package.manifest.id) if subset == "scored" else None
     over_folds = [row for row in package.manifest.evaluation if row.subset == "out-of-fold"]
     return Evaluation(
@@ -120,16 +109,16 @@ def evaluate_fully(package: Package, cases: Sequence[JudgedCase], subset: Report
         split_sha256=on.split.sha256,
         subset=subset,
         case_word=word,
-        flow=flow_of(on, subset, cases),
-        figures=figures,
+        flow=(*flow_of(on, subset, cases), *found.flow),
+        figures=found.figures,
         outlines=outline_counts(measures),
-        bands=bands_of(measures, scale),
-        froc=froc_report(measures),
-        classes=report,
-        strata=strata,
-        gates=None if gates is None else judge_gates(gates, figures, strata, over_folds),
+        bands=found.bands,
+        froc=found.froc,
+        classes=found.classes,
+        strata=found.strata,
+        gates=None if gates is None else judge_gates(gates, found.figures, found.strata, over_folds),
         gates_reason="" if gates is None else gates.reason,
-        headline=headline(kind, figures, report, scale),
+        headline=found.headline,
         unknown=(scale.caveat, UNKNOWN_STRATA[kind]),
         environment={
             "torch": torch.__version__,
@@ -138,6 +127,60 @@ def evaluate_fully(package: Package, cases: Sequence[JudgedCase], subset: Report
             "machine": platform.machine(),
         },
         cases=tuple(cases),
+        structures=found.structures,
+    )
+
+
+@dataclass(frozen=True)
+class Found:
+    """What depends on whether lesions or structures are looked for; as in Evaluation."""
+
+    flow: tuple[FlowStep, ...]
+    figures: tuple[ReportFigure, ...]
+    strata: tuple[StratumFigure, ...]
+    headline: tuple[str, ...]
+    bands: tuple[SizeBand, ...] = ()
+    froc: FrocReport | None = None
+    classes: ClassReport | None = None
+    structures: tuple[StructureRow, ...] = ()
+
+
+def lesions_found(package: Package, on: JudgedOn, cases: Sequence[JudgedCase], subset: ReportSubset) -> Found:
+    """Outlines, lesions as things to be found, classes."""
+    kind, scale, word = on.kind, scale_of(on.recipe), on.recipe.data.unit
+    measures = [case.measures for case in cases]
+    classes = classes_of(package, cases)
+    report = class_report(classes)
+    figures = (
+        *declared_figures(on, cases, subset),
+        *outline_figures(measures, scale, word),
+        *lesion_figures(measures, scale, word),
+        # The area under the curve of the declared classes is declared itself.
+        *(one for one in class_figures(classes) if kind != "breast-us" or one.metric != "class_auc"),
+    )
+    return Found(
+        flow=lesion_flow(measures, word),
+        figures=figures,
+        strata=stratum_figures(cases),
+        headline=headline(kind, figures, report, scale),
+        bands=bands_of(measures, scale),
+        froc=froc_report(measures),
+        classes=report,
+    )
+
+
+def structures_found(package: Package, on: JudgedOn, cases: Sequence[JudgedCase]) -> Found:
+    """Outlines and volumes of each structure; nothing of lesions."""
+    scale, word = scale_of(on.recipe), on.recipe.data.unit
+    measures = [case.measures for case in cases]
+    figures = report_figures(measures, scale, word)
+    rows = structure_rows(measures, package.manifest.findings, scale)
+    return Found(
+        flow=structure_flow(rows, word),
+        figures=figures,
+        strata=structure_strata(cases),
+        headline=structure_headline(rows, figures, scale),
+        structures=rows,
     )
 
 
@@ -150,7 +193,7 @@ def declared_figures(
     return tuple(
         ReportFigure(
             row.metric,
-            METRIC_WORDS[row.metric],
+            metric_words(row.metric),
             statistic_of(row.metric),
             row.value,
             row.ci95,
@@ -163,6 +206,9 @@ def declared_figures(
 
 def statistic_of(metric: str) -> Statistic:
     """Of a declared figure."""
+    of_structure = None if metric in METRIC_WORDS else read_metric(metric)
+    if of_structure is not None:
+        return of_structure[0].statistic
     if metric.startswith("auc"):
         return "area"
     if metric.endswith("median"):
@@ -247,13 +293,17 @@ def flow_of(on: JudgedOn, subset: ReportSubset, cases: Sequence[JudgedCase]) -> 
         steps.append(
             FlowStep(len(cases), f"{word} of the frozen subset", "every so many of fold 0, in order")
         )
-    counts = outline_counts([case.measures for case in cases])
-    steps += [
+    return tuple(steps)
+
+
+def lesion_flow(cases: Sequence[CaseMeasures], word: str) -> tuple[FlowStep, ...]:
+    """Scored cases with and without a lesion."""
+    counts = outline_counts(cases)
+    return (
         FlowStep(counts.compared, f"{word} with a lesion", "their outlines are compared"),
         FlowStep(
             counts.false_alarms + counts.both_empty,
             f"{word} without a lesion",
             f"no Dice: drawn on in {counts.false_alarms}, rightly left alone in {counts.both_empty}",
         ),
-    ]
-    return tuple(steps)
+    )

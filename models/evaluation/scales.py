@@ -5,9 +5,9 @@ None of the two known sets has a known spacing; for others the recipe says in wh
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from models.training.cases import DataKind
+from models.training.cases import Case, CasesError, DataKind
 from models.training.recipe_file import RecipeFile
 
 
@@ -73,7 +73,7 @@ SCALES: dict[DataKind, Scale] = {
 
 
 def scale_of(recipe: RecipeFile) -> Scale:
-    """The scale of a recipe's data; the spacing of a case in millimetres is its own (see run.scale_in)."""
+    """The scale of a recipe's data; the spacing of a case in millimetres is its own (see scale_in)."""
     if recipe.kind in SCALES:
         return SCALES[recipe.kind]
     judging, is_flat = recipe.judging, recipe.input.unit == "image"
@@ -96,3 +96,20 @@ def scale_of(recipe: RecipeFile) -> Scale:
         precision_iou=judging.precision_iou,
         caveat=caveat,
     )
+
+
+def scale_in(case: Case, scale: Scale, kind: DataKind) -> Scale:
+    """With the case's own spacing, where the data set has spacings.
+
+    Raises
+    ------
+    CasesError
+        The scale is in millimetres, and the case has no spacing.
+    """
+    if kind != "own" or scale.length_unit != "mm":
+        return scale
+    volume = case.volume
+    between = volume.slice_spacing_mm if len(volume.array) > 1 else 1.0
+    if volume.pixel_spacing_mm is None or between is None:
+        raise CasesError(f"case {case.name} has no spacing", remedy="Set judging.length_unit to px.")
+    return replace(scale, spacing=(between, *volume.pixel_spacing_mm))

@@ -35,7 +35,8 @@ def strata_of(
     if kind == "own":
         return {
             **({"class": case.class_name} if case.class_name else {}),
-            "class and size": case.stratum,
+            # Structures are divided by the size of each, see structure_strata.
+            **({} if measures.borders else {"class and size": case.stratum}),
             "group": "alone in its group" if group_sizes[case.group] == 1 else "with others of its group",
         }
     share = 100 * float(case.mask.mean())

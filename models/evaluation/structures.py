@@ -12,6 +12,17 @@ from numpy.typing import NDArray
 from models.evaluation.agreement import bland_altman, icc
 from models.evaluation.figures import FigureMaker, Indices, ReportFigure, known, mean_over
 from models.evaluation.overlap import dice
+from models.evaluation.structure_metrics import (
+    DICE,
+    FALSE_ALARMS,
+    OF_ALL,
+    OF_ALL_WORDS,
+    RELATIVE_BIAS,
+    VOLUME_BIAS,
+    VOLUME_ICC,
+    Form,
+    metric_keys,
+)
 
 Volumes = NDArray[np.float64]
 
@@ -21,120 +32,135 @@ class StructureCase:
     """One structure in one case.
 
     dice : None where the truth does not have it, see `models.evaluation.overlap.dice`
-    found_ml, truth_ml : voxels times voxel volume; in voxels where the volume of one is unknown
+    found_size, truth_size : voxels times the size of one, in `unit`
     """
 
+    label: str
     dice: float | None
-    found_ml: float
-    truth_ml: float
+    found_size: float
+    truth_size: float
+    unit: str
 
     @property
     def is_false_alarm(self) -> bool:
         """Drawn, though the truth does not have it."""
-        return self.truth_ml == 0 and self.found_ml > 0
+        return self.truth_size == 0 and self.found_size > 0
+
+    @property
+    def is_missed(self) -> bool:
+        """Not drawn, though the truth has it."""
+        return self.truth_size > 0 and self.found_size == 0
 
 
 def structure_cases(
-    found: NDArray[Any], truth: NDArray[Any], count: int, *, voxel_ml: float | None
+    found: NDArray[Any], truth: NDArray[Any], labels: Sequence[str], *, voxel_size: float, unit: str
 ) -> tuple[StructureCase, ...]:
-    """Each structure of one case, by its number 1..count.
+    """Each structure of one case, by its number: that of the first label is 1.
 
     Parameters
     ----------
-    found, truth : labels (slices, rows, columns), 0 background
+    found, truth : (slices, rows, columns) numbers of structures, 0 background
+    voxel_size : of one voxel in `unit`, e.g. mL
 
     Raises
     ------
     ValueError
-        They have different shapes, or a label that is no structure.
+        They have different shapes, or a number that is no structure.
     """
-    for name, labels in (("found", found), ("truth", truth)):
-        if labels.min() < 0 or labels.max() > count:
-            raise ValueError(f"{name} has labels up to {int(labels.max())}, there are {count} structures")
-    size = voxel_ml if voxel_ml is not None else 1.0
+    count = len(labels)
+    for name, numbers in (("found", found), ("truth", truth)):
+        if numbers.min() < 0 or numbers.max() > count:
+            raise ValueError(f"{name} has labels up to {int(numbers.max())}, there are {count} structures")
     cases = []
-    for number in range(1, count + 1):
+    for number, label in enumerate(labels, start=1):
         ours, theirs = found == number, truth == number
-        cases.append(StructureCase(dice(ours, theirs), float(ours.sum()) * size, float(theirs.sum()) * size))
+        found_size, truth_size = (float(mask.sum()) * voxel_size for mask in (ours, theirs))
+        cases.append(StructureCase(label, dice(ours, theirs), found_size, truth_size, unit))
     return tuple(cases)
 
 
+def mean_dice(case: Sequence[StructureCase]) -> float | None:
+    """Mean over the structures that the truth of a case has; None where it has none."""
+    values = [one.dice for one in case if one.dice is not None]
+    return float(np.mean(values)) if values else None
+
+
+def structure_labels(cases: Sequence[Sequence[StructureCase]]) -> tuple[str, ...]:
+    """The labels that all cases share.
+
+    Raises
+    ------
+    ValueError
+        The cases are of different packages.
+    """
+    labels = {tuple(one.label for one in case) for case in cases}
+    if len(labels) != 1:
+        raise ValueError("the cases do not have the same structures")
+    return labels.pop()
+
+
 def structure_figures(
-    names: Sequence[str],
-    cases: Sequence[Sequence[StructureCase]],
-    maker: FigureMaker,
-    *,
-    unit: str = "mL",
+    cases: Sequence[Sequence[StructureCase]], maker: FigureMaker
 ) -> tuple[ReportFigure, ...]:
-    """Figures of each structure: mean Dice, bias and ICC of the volume, false alarms.
+    """Dice over all structures; then of each its Dice, bias and ICC of the volume, false alarms.
 
     Cases whose truth does not have a structure are in its false alarms alone.
 
     Parameters
     ----------
-    names : of the structures, by number
     cases : of each case, its structures by number
     maker : groups and name of the cases
     """
-    figures: list[ReportFigure | None] = []
-    for index, name in enumerate(names):
-        of_one = [case[index] for case in cases]
-        key = metric_name(name)
-        there = [case.truth_ml > 0 for case in of_one]
-        found = np.array([case.found_ml for case in of_one])
-        truth = np.array([case.truth_ml for case in of_one])
-        counted = sum(there)
-        dices = [case.dice for case in of_one]
-        figures += [
-            maker.make(f"dice_{key}_mean", f"Dice of {name}, mean", "mean", mean_over(dices), n=counted),
-            maker.make(
-                f"volume_bias_{key}",
-                f"{name}, volume found less true, mean",
-                "mean",
-                _of_volumes(lambda f, t: bland_altman(f, t).bias, found, truth),
-                unit=unit,
-                n=counted,
-            ),
-            maker.make(
-                f"volume_relative_bias_{key}",
-                f"{name}, the same as a share of the mean true volume",
-                "mean",
-                _of_volumes(lambda f, t: bland_altman(f, t).relative_bias, found, truth),
-                n=counted,
-            ),
-            maker.make(
-                f"volume_icc_{key}",
-                f"{name}, agreement of volumes, ICC(2,1)",
-                "coefficient",
-                _of_volumes(lambda f, t: icc(np.stack([f, t], axis=1)), found, truth),
-                n=counted,
-            ),
-        ]
-        if counted < len(of_one):
-            alarms = [float(case.is_false_alarm) if case.truth_ml == 0 else None for case in of_one]
-            figures.append(
-                maker.make(
-                    f"false_alarms_{key}",
-                    f"{name} drawn where it is not",
-                    "share",
-                    mean_over(alarms),
-                    n=len(of_one) - counted,
-                    among=[not one for one in there],
-                )
-            )
+    labels = structure_labels(cases)
+    means = [mean_dice(case) for case in cases]
+    counted = sum(value is not None for value in means)
+    figures = [maker.make(OF_ALL, OF_ALL_WORDS, "mean", mean_over(means), n=counted)]
+    for index, (label, key) in enumerate(zip(labels, metric_keys(labels), strict=True)):
+        figures += _figures_of_one([case[index] for case in cases], label, key, maker)
     return known(figures)
 
 
-def metric_name(label: str) -> str:
-    """A label as part of a metric's name: small letters, digits and underscores."""
-    plain = "".join(one if one.isascii() and one.isalnum() else "_" for one in label.lower())
-    return "_".join(part for part in plain.split("_") if part)
+def _figures_of_one(
+    cases: Sequence[StructureCase], label: str, key: str, maker: FigureMaker
+) -> list[ReportFigure | None]:
+    there = [case.truth_size > 0 for case in cases]
+    counted = sum(there)
+
+    def of(form: Form, figure: Callable[[Indices], float], unit: str = "") -> ReportFigure | None:
+        return maker.make(
+            form.metric(key), form.words.format(label), form.statistic, figure, unit=unit, n=counted
+        )
+
+    figures = [
+        of(DICE, mean_over([case.dice for case in cases])),
+        of(VOLUME_BIAS, of_volumes(lambda f, t: bland_altman(f, t).bias, cases), cases[0].unit),
+        of(RELATIVE_BIAS, of_volumes(lambda f, t: bland_altman(f, t).relative_bias, cases)),
+        of(VOLUME_ICC, of_volumes(lambda f, t: icc(np.stack([f, t], axis=1)), cases)),
+    ]
+    if counted < len(cases):
+        alarms = [
+            None if is_there else float(case.found_size > 0)
+            for case, is_there in zip(cases, there, strict=True)
+        ]
+        figures.append(
+            maker.make(
+                FALSE_ALARMS.metric(key),
+                FALSE_ALARMS.words.format(label),
+                FALSE_ALARMS.statistic,
+                mean_over(alarms),
+                n=len(cases) - counted,
+                among=[not one for one in there],
+            )
+        )
+    return figures
 
 
-def _of_volumes(
-    statistic: Callable[[Volumes, Volumes], float], found: Volumes, truth: Volumes
+def of_volumes(
+    statistic: Callable[[Volumes, Volumes], float], cases: Sequence[StructureCase]
 ) -> Callable[[Indices], float]:
     """A statistic of found and true volumes, of the cases drawn whose truth has the structure."""
+    found = np.array([case.found_size for case in cases])
+    truth = np.array([case.truth_size for case in cases])
 
     def figure(drawn: Indices) -> float:
         there = drawn[truth[drawn] > 0]

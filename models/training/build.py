@@ -17,21 +17,20 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from models.evaluation.evaluate import CaseResult, EvaluationReport, frozen_part, report_of
-from models.evaluation.overlap import dice
-from models.evaluation.pictures import contact_sheet, outlined, save_jpeg
+from models.evaluation.case_result import CaseResult
+from models.evaluation.evaluate import EvaluationReport, frozen_part, report_of
 from models.manifest import Evaluation, FileRole, Golden, Manifest, PackageFile, Runtime, Training
 from models.networks.building import build_declared, parameter_count
 from models.package import MANIFEST_NAME, Package, digest_of, hash_of, load_package
-from models.predictor import Prediction, Predictor, golden_volume
+from models.predictor import Predictor, golden_volume
 from models.training.card import card_text
+from models.training.card_pictures import PicturedCase, draw_pictures
 from models.training.golden import golden_for_window, golden_input
 from models.training.judged_on import JudgedOn
 from models.training.pretrained import PRETRAINED_NAME
 from models.training.recipe_file import RecipeFile
 from models.training.run import TrainingRun
 from models.training.split import Split
-from models.volume import Volume
 
 WEIGHTS, GOLDEN_IN, GOLDEN_OUT, CARD, RECIPE, SPLIT = (
     "weights.safetensors",
@@ -47,19 +46,6 @@ DRAFT_FILES: tuple[tuple[str, FileRole], ...] = (
     (GOLDEN_OUT, "golden_out"),
     (CARD, "card"),
 )
-CELL_PIXELS = 180  # of a slice on a contact sheet
-
-
-@dataclass(frozen=True, eq=False)
-class PicturedCase:
-    """A case to show on the card; only what may be published.
-
-    `sentence` says what it is, without the full stop; what the model made of it is added.
-    """
-
-    volume: Volume
-    truth: NDArray[np.bool_] | None
-    sentence: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,42 +212,6 @@ def write_golden(predictor: Predictor, arrays: dict[str, NDArray[Any]], golden: 
     return golden.model_copy(
         update={"lesions": int(prediction.labels.max()), "class_name": prediction.class_name}
     )
-
-
-def draw_pictures(predictor: Predictor, cases: Sequence[PicturedCase]) -> list[tuple[str, str]]:
-    """One contact sheet per case: its path in the package and its sentence."""
-    captions = []
-    for index, case in enumerate(cases):
-        prediction = predictor.predict(case.volume)
-        found = prediction.labels > 0
-        cells = [
-            outlined(plane, found[k], None if case.truth is None else case.truth[k], CELL_PIXELS)
-            for k, plane in enumerate(case.volume.array)
-        ]
-        name = f"pictures/{index + 1}.jpg"
-        save_jpeg(contact_sheet(cells, min(6, len(cells))), predictor.package.folder / name)
-        captions.append((name, f"{case.sentence}: {said_of(prediction, case.truth)}"))
-    return captions
-
-
-def said_of(prediction: Prediction, truth: NDArray[np.bool_] | None) -> str:
-    """What a model made of a case, in words, and what the colours of its picture mean."""
-    words = outline_words(prediction.labels > 0, truth)
-    if prediction.class_name is not None and prediction.class_scores is not None:
-        words += f"; class {prediction.class_name} ({prediction.class_scores[prediction.class_name]:.2f})"
-    return f"{words}. Red: model{'; there is no truth' if truth is None else ', green: truth'}."
-
-
-def outline_words(found: NDArray[np.bool_], truth: NDArray[np.bool_] | None) -> str:
-    """How an outline compares with the truth, where there is one; both (slices, rows, columns)."""
-    is_drawn = bool(found.any())
-    if truth is None:
-        return "outlined" if is_drawn else "nothing outlined"
-    if not truth.any():
-        return "outlined, falsely" if is_drawn else "nothing outlined"
-    if not (found & truth).any():
-        return "missed, and outlined elsewhere" if is_drawn else "missed"
-    return f"Dice {dice(found, truth):.2f}"
 
 
 def evaluation_rows(report: EvaluationReport) -> list[Evaluation]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from models.evaluation.structure_metrics import structure_words
 from models.manifest import Evaluation, Manifest
 from models.training.run import TrainingRun
 
@@ -145,7 +146,12 @@ def generated(runs: Sequence[TrainingRun], fraction: float) -> list[str]:
     ]
 
 
+def metric_words(metric: str) -> str:
+    """What a figure is called; names of figures of structures are read, for they hold the label."""
+    return METRIC_WORDS.get(metric) or structure_words(metric) or metric
+
+
 def figure_row(row: Evaluation) -> str:
     """One line of the table of figures."""
-    words = METRIC_WORDS.get(row.metric, row.metric)
+    words = metric_words(row.metric)
     return f"| {words} | {row.value:.3f} | {row.ci95[0]:.3f} to {row.ci95[1]:.3f} | {row.n} {row.unit} |"

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from models.evaluation.evaluate import CaseResult, EvaluationReport
+from models.evaluation.case_result import CaseResult
+from models.evaluation.evaluate import EvaluationReport
 from models.package import Package
 from models.training.build import Measured, reports_of
 from models.training.case_stages import Divided, divide, fill_cache, prepare, remarks

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from models.training.build import PicturedCase
+from models.training.card_pictures import PicturedCase
 from models.training.cases import Case
 from models.training.readers import Reader
 from models.training.recipe_file import RecipeFile

@@ -11,7 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from models.evaluation.evaluate import CaseResult, judge_all
+from models.evaluation.case_result import CaseResult, plain_result, result_from
+from models.evaluation.evaluate import judge_all
+from models.evaluation.scales import scale_of
 from models.package import Package, PackageError, hash_of, load_package
 from models.training.build import Measured, build_package, open_draft
 from models.training.case_stages import cases_key
@@ -53,12 +55,12 @@ def judge(
     def make(out: Path) -> None:
         draft = out / "draft"
         predictor = open_draft(recipe, trained.weights, trained.runs, draft, released=_today())
-        results = judge_all(predictor, cases, items, progress=progress)
+        results = judge_all(predictor, cases, items, scale=scale_of(recipe), progress=progress)
         shutil.rmtree(draft)
         (out / RESULTS).write_text(json.dumps(_plain(results), indent=1), encoding="utf-8")
 
     folder = work.stage(name, inputs, make)
-    return [CaseResult(**one) for one in json.loads((folder / RESULTS).read_text(encoding="utf-8"))]
+    return [result_from(one) for one in json.loads((folder / RESULTS).read_text(encoding="utf-8"))]
 
 
 def pack(order: Order, work: Work, measured: Measured) -> Package:
@@ -95,7 +97,7 @@ def pack(order: Order, work: Work, measured: Measured) -> Package:
 
 
 def _plain(results: Sequence[CaseResult]) -> list[dict[str, Any]]:
-    return [asdict(result) for result in results]
+    return [plain_result(result) for result in results]
 
 
 def _today() -> str:

@@ -1,4 +1,4 @@
-"""PURE: colours of lesions: from the package's CIELab colour to one per lesion, and to what a screen shows.
+"""PURE: colours of lesions: from the package's CIELab colour to one per lesion.
 
 The first lesion has the package's colour; each further one keeps its lightness and turns the hue by the
 golden angle, so that neighbours differ however many there are. Pictures and SEG use the same colours.
@@ -9,17 +9,10 @@ from __future__ import annotations
 import math
 from typing import Final
 
-Lab = tuple[float, float, float]
-Rgb = tuple[int, int, int]
+from models.screen_colours import Lab
 
 _GOLDEN_ANGLE: Final = math.radians(137.508)
 _CHROMA_MIN: Final = 45.0  # a grey package colour would make all lesions alike
-_WHITE_D65: Final = (0.95047, 1.0, 1.08883)
-_TO_LINEAR_RGB: Final = (
-    (3.2404542, -1.5371385, -0.4985314),
-    (-0.9692660, 1.8760108, 0.0415560),
-    (0.0556434, -0.2040259, 1.0572252),
-)
 
 
 def lesion_colour(first: Lab, number: int) -> Lab:
@@ -30,27 +23,3 @@ def lesion_colour(first: Lab, number: int) -> Lab:
     chroma = max(math.hypot(a, b), _CHROMA_MIN)
     hue = math.atan2(b, a) + (number - 1) * _GOLDEN_ANGLE
     return light, chroma * math.cos(hue), chroma * math.sin(hue)
-
-
-def to_rgb(colour: Lab) -> Rgb:
-    """The nearest colour of an sRGB screen (CIELab with the D65 white of sRGB; IEC 61966-2-1)."""
-    light, a, b = colour
-    f_y = (light + 16) / 116
-    xyz = tuple(
-        white * _inverse(f) for white, f in zip(_WHITE_D65, (f_y + a / 500, f_y, f_y - b / 200), strict=True)
-    )
-    red, green, blue = (
-        _companded(sum(factor * part for factor, part in zip(row, xyz, strict=True)))
-        for row in _TO_LINEAR_RGB
-    )
-    return red, green, blue
-
-
-def _inverse(f: float) -> float:
-    return f**3 if f > 6 / 29 else 3 * (6 / 29) ** 2 * (f - 4 / 29)
-
-
-def _companded(linear: float) -> int:
-    bounded = min(max(linear, 0.0), 1.0)
-    value = 12.92 * bounded if bounded <= 0.0031308 else 1.055 * bounded ** (1 / 2.4) - 0.055
-    return round(255 * value)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from config.identity import RESEARCH_SENTENCE
 from models.explanation.attention import CAPTION
+from models.screen_colours import to_rgb
 from pipeline.reading.source_series import SourceSeries
 from pipeline.results.canvas import (
     CALM,
@@ -25,7 +26,6 @@ from pipeline.results.canvas import (
     Canvas,
     Rgb,
 )
-from pipeline.results.colours import to_rgb
 from pipeline.results.findings import Box, Findings, TrackedLesion
 from pipeline.results.slice_panel import (
     body_view,

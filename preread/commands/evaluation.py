@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +23,7 @@ from preread.commands.options import (
 from preread.commands.package_names import PackageName, package_named
 
 if TYPE_CHECKING:
+    from models.evaluation.beside import BesideReport
     from models.evaluation.compare import PairedRow
     from models.evaluation.document import Evaluation, JudgedCase
     from models.evaluation.figures import ReportFigure
@@ -53,6 +54,23 @@ def evaluate(
     attacked: Annotated[
         int, typer.Option(min=0, help="With --robustness: how many cases are attacked; 0: none.")
     ] = 24,
+    beside: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CSV",
+            help="Another method's figure of each case (case,metric,value): the paired difference to it.",
+        ),
+    ] = None,
+    margin: Annotated[
+        float, typer.Option(min=0, help="With --beside: how much worse on average is not worse.")
+    ] = 0.005,
+    results: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="With --beside: results.json of another fold's network (WORK/evaluate/fold-…, of a training "
+            "with --out-of-fold), whose cases join the comparison; may be repeated.",
+        ),
+    ] = None,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
@@ -61,6 +79,8 @@ def evaluate(
     The figures come with 95 % intervals. With `--frozen` they must repeat those that the package declares.
     What was predicted stays in `--out`: a second report needs no second inference.
     """
+    from models.evaluation.beside import Beside, read_others, read_theirs
+    from models.evaluation.evaluate import labels_in, subset_of
     from models.evaluation.gates import frozen_differences, read_gates
     from models.evaluation.report import write_report
     from models.evaluation.run import declared_figures, evaluate_fully
@@ -73,6 +93,13 @@ def evaluate(
     subset: ReportSubset = "frozen" if frozen else "scored"
     if robustness and out is None:
         raise wrong_use("--robustness needs --out: a folder that keeps what was answered")
+    if results and beside is None:
+        raise wrong_use("--results needs --beside: the file to compare with")
+    compared = None
+    if beside is not None:
+        compared = Beside(read_theirs(beside), read_others(results or (), on.split), margin)
+        names = [item.name for item in subset_of(on.split, on.kind, subset)]
+        compared.check(names, labels_in(package.manifest))
     if robustness and out is not None:
         with bar(f"corrupting images for {package.manifest.id}") as progress, readable_data():
             measure_robustness(
@@ -80,9 +107,16 @@ def evaluate(
             )
     with bar(f"evaluating {package.manifest.id}") as progress, readable_data():
         if out is None:
-            evaluation = evaluate_fully(package, _judged(package, data, None, subset, progress), subset)
+            cases = _judged(package, data, None, subset, progress)
+            evaluation = evaluate_fully(package, cases, subset)
+            if compared is not None:
+                evaluation = replace(
+                    evaluation, beside=compared.report([one.measures.result for one in cases])
+                )
         else:
-            evaluation = write_report(Predictor(package), data, out, subset=subset, progress=progress)
+            evaluation = write_report(
+                Predictor(package), data, out, subset=subset, beside=compared, progress=progress
+            )
     gates = read_gates(package.manifest.id)
     declared = [row for row in package.manifest.evaluation if row.subset == "frozen"]
     differences: list[str] = []
@@ -114,7 +148,8 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Compare two packages on the same cases by paired bootstrap: OTHER minus NAME, with 95 % intervals."""
-    from models.evaluation.compare import compare_cases
+    from models.evaluation.compare import compare_cases, compare_structures
+    from models.evaluation.evaluate import labels_in
     from models.evaluation.run import classes_of
     from models.training.judged_on import judged_on
 
@@ -129,8 +164,12 @@ def compare(
             with bar(f"predicting with {package.manifest.id} {package.manifest.version}") as progress:
                 cases.append(_judged(package, data, out, subset, progress))
     measures = [[case.measures for case in judged] for judged in cases]
-    classes = [classes_of(package, judged) for package, judged in zip(packages, cases, strict=True)]
-    rows = compare_cases(measures[0], measures[1], (classes[0], classes[1]), on[0].recipe.data.unit)
+    of = on[0].recipe.data.unit
+    if all(labels_in(package.manifest) for package in packages):
+        rows = compare_structures(measures[0], measures[1], of)
+    else:
+        classes = [classes_of(package, judged) for package, judged in zip(packages, cases, strict=True)]
+        rows = compare_cases(measures[0], measures[1], (classes[0], classes[1]), of)
     titles = [f"{package.manifest.id} {package.manifest.version}" for package in packages]
     if as_json:
         print_json([{**asdict(row), "verdict": row.verdict} for row in rows])
@@ -139,7 +178,9 @@ def compare(
     worse = [
         row.metric
         for row in rows
-        if margin is not None and row.metric in ("dice", "class_auc") and not row.is_not_worse(margin)
+        if margin is not None
+        and row.metric.startswith(("dice", "class_auc"))
+        and not row.is_not_worse(margin)
     ]
     if worse:
         raise fail(f"{titles[1]} may be more than {margin:g} worse in {', '.join(worse)}.")
@@ -157,6 +198,8 @@ def _show(evaluation: "Evaluation", differences: list[str], out: Path | None) ->
         sys.stdout.write(f"{'passed' if gate.passed else 'FAILED'}: {gate.demand}: {value}\n")
     if evaluation.robustness is not None:
         _show_robustness(evaluation.robustness)
+    if evaluation.beside is not None:
+        _show_beside(evaluation.beside)
     for difference in differences:
         sys.stdout.write(f"FAILED: the frozen subset does not repeat what is declared: {difference}\n")
     if out is not None:
@@ -182,6 +225,21 @@ def _show_robustness(found: "Robustness") -> None:
         )
     for fault in found.adversarial.faults if found.adversarial else ():
         sys.stdout.write(f"FAILED: the attack shows no robustness: {fault}\n")
+
+
+def _show_beside(found: "BesideReport") -> None:
+    sys.stdout.write(f"\nBeside {found.words[0] if found.words else 'another method'}:\n")
+    for row in found.rows:
+        interval = (
+            "no interval, too few cases"
+            if row.ci95 is None
+            else f"95 % interval {100 * row.ci95[0]:+.2f} to {100 * row.ci95[1]:+.2f}"
+        )
+        verdict = "lies above" if row.is_not_worse else "does not lie above"
+        sys.stdout.write(
+            f"{row.metric}, {row.n} {row.over}: {row.ours:.4f} less {row.theirs:.4f} is "
+            f"{100 * row.difference:+.2f} points ({interval}); it {verdict} {-100 * found.margin:+g} points\n"
+        )
 
 
 def _show_comparison(rows: "Sequence[PairedRow]", titles: Sequence[str]) -> None:

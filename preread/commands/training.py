@@ -21,7 +21,7 @@ from preread.commands.options import (
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-    from models.training.build import PicturedCase
+    from models.training.card_pictures import PicturedCase
     from models.training.cases import Case
     from models.training.making import Made
     from models.training.order import Order
@@ -160,7 +160,7 @@ def _generated(like: str, count: int, seed: int) -> "Iterable[Case]":
 
 def _pictured(recipe: "RecipeFile") -> "list[PicturedCase]":
     """Generated cases that no run of this seed has seen, as they come: data sets may not be published."""
-    from models.training.build import PicturedCase
+    from models.training.card_pictures import PicturedCase
 
     if recipe.generated is None:
         return []

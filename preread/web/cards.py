@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from config.settings import Settings
+from models.evaluation.structure_metrics import structure_words
 from models.manifest import Evaluation, Manifest, OperatingPoint
 from models.package import MANIFEST_NAME, installed_packages_folder, list_packages
 from pipeline.packages import offer_of
@@ -19,6 +20,11 @@ METRIC_WORDS = {
     "auc_malignant": "AUC of malignant",
     "normals_drawn_on": "part of normal images drawn on",
 }
+
+
+def figure_words(metric: str) -> str:
+    """What a figure is called on the page."""
+    return METRIC_WORDS.get(metric) or structure_words(metric) or metric.replace("_", " ")
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from pydicom.dataset import Dataset
 from config.errors import PrereadError
 from db.instances import ByteStore
 from db.records import ResultRecord
-from pipeline.results.colours import Rgb, to_rgb
+from models.screen_colours import Rgb, to_rgb
 from pipeline.results.outline import outlines
 from preread.web.recent import Recent
 from preread.web.slices import png

@@ -14,7 +14,7 @@ from db.worklist import node_status, queue
 from models.package import installed_packages_folder
 from preread.check_result import CheckResult
 from preread.web import words
-from preread.web.cards import METRIC_WORDS
+from preread.web.cards import figure_words
 from preread.web.forms import text_of
 from preread.web.site import Site, live, page, site_of
 from preread.web.versions import versions_of
@@ -43,7 +43,7 @@ def models_page(request: Request) -> Response:
         "models.html",
         "Models",
         cards=site.shelf.cards(),
-        metric_words=METRIC_WORDS,
+        figure_words=figure_words,
         folder=installed_packages_folder(),
     )
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from db.records import DeliveryRecord, EventRecord, JobRecord, ResultRecord, SelectionRecord, SeriesRecord
 from db.views import StudyView
-from pipeline.results.colours import lesion_colour, to_rgb
+from models.screen_colours import to_rgb
+from pipeline.results.colours import lesion_colour
 from pipeline.results.words import length_words, volume_words
 from preread.web.cards import Card
 from preread.web.words import Sign, delivery_sign, job_sign, plain

@@ -23,7 +23,7 @@ from two_ranges import PACKAGE_ID, crop_slices, truth_of, two_parts, write_two_r
 
 from db.instances import ByteStore
 from db.studies import has_findings
-from pipeline.results.colours import to_rgb
+from models.screen_colours import to_rgb
 from pipeline.worker import run_worker
 from preread.web.app import create_app
 

@@ -47,6 +47,16 @@ def test_a_draw_holds_whole_groups_of_any_size() -> None:
         assert counts[0] + counts[1] + counts[3] == 3
 
 
+def test_groups_of_one_case_are_drawn_as_those_of_more() -> None:
+    for strata in (None, ["yes", "no", "no", "yes", "no"]):
+        alone = list(drawn(["b", "a", "c", "e", "d"], strata, seed=2, draws=20))
+        twice = drawn(
+            [one for one in "baced" for _ in "12"], strata and list(np.repeat(strata, 2)), seed=2, draws=20
+        )
+        for one, two in zip(alone, twice, strict=True):
+            assert np.array_equal(np.repeat(one, 2), two // 2)
+
+
 def test_a_group_in_two_strata_is_refused() -> None:
     with pytest.raises(ValueError, match="group one lies in the strata a, b"):
         interval(lambda i: 0.0, ["one", "one"], strata=["a", "b"])

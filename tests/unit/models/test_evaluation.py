@@ -4,8 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.evaluation.bootstrap import interval
+from models.evaluation.case_result import CaseResult
 from models.evaluation.classification import accuracy, auc
-from models.evaluation.evaluate import CaseResult, figures_of
+from models.evaluation.evaluate import figures_of
 from models.evaluation.overlap import OutlineCounts, count_outlines, dice, mean_of_known, outline_kind
 from models.training.split import axilla_images
 

@@ -302,8 +302,7 @@ def test_a_recipe_that_was_changed_in_the_package_is_refused(finished, tmp_path)
 def test_millimetres_need_a_spacing_in_every_case(finished, tmp_path):
     folder = finished.work
     recipe = read_recipe(finished.recipe, (*SMALL, *NAIVE, "judging.length_unit=mm"))
-    from models.evaluation.run import scale_in
-    from models.evaluation.scales import scale_of
+    from models.evaluation.scales import scale_in, scale_of
 
     case = judged_on(load_package(folder / "ovals")).cases_in(folder).load("p00-1")
     with pytest.raises(CasesError, match="case p00-1 has no spacing"):

@@ -36,6 +36,13 @@ def test_structures_are_trained_packed_and_found_again(tmp_path):
     package = result.package
     assert package.manifest.findings.kind == "structures"
     assert len(package.manifest.golden.structure_voxels) == 2
+    declared = {row.metric: row for row in package.manifest.evaluation if row.subset == "scored"}
+    for key in ("anterior_hippocampus", "posterior_hippocampus"):
+        assert {f"dice_{key}_mean", f"volume_bias_{key}"} <= set(declared)
+    assert declared["dice_structures_mean"].n == 3
+    card = package.path("card").read_text()
+    assert "| Dice of anterior hippocampus, mean |" in card
+    assert "dice_" not in card
     unseen = smoke_volumes(12)[-1]
     write_cases(tmp_path / "unseen", 12)
     predictor = Predictor(package, device="cpu")

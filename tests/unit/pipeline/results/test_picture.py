@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.screen_colours import to_rgb
 from models.volume import Volume
 from pipeline.results.canvas import spelled, wrapped
-from pipeline.results.colours import lesion_colour, to_rgb
+from pipeline.results.colours import lesion_colour
 from pipeline.results.picture import draw_picture, image_words, key_slice, strip_slices
 from pipeline.results.slice_panel import body_view, close_view, grey_window, patient_side, whole_view
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from models.training.build import outline_words
+from models.training.card_pictures import outline_words
 
 EMPTY = np.zeros((1, 4, 4), bool)
 LEFT, RIGHT = EMPTY.copy(), EMPTY.copy()
