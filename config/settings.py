@@ -360,6 +360,11 @@ class PackageSettings(Branch):
         default_factory=dict,
         description="Digest accepted for a package of your own, by id; the shipped ones need no entry.",
     )
+    pixels: Literal["off", "tell", "stand_in"] = Field(
+        "tell",
+        description="What a series sorter may do where one is installed: nothing; say where pixels and "
+        "attributes disagree; or stand in for attributes that are absent, too.",
+    )
 
 
 class ResultSettings(Branch):

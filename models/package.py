@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,14 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from config.errors import PrereadError
-from models.manifest import FORMAT, FileRole, Manifest
+from models.manifest import FORMAT, FileRole, Manifest, PackageFile
 
 MANIFEST_NAME = "model.json"
 DRAFT_NAME = "draft.json"  # of an import that is not finished, see models.adapters.draft
 SCHEMA_NAME = "package.schema.json"
+SCHEMA_DRAFT = "https://json-schema.org/draft/2020-12/schema"
 MANIFEST_BYTES_MAX = 256 * 1024
+SORT = "sort"  # the task of a package that no study is read with
 REINSTALL = "install the package again from its source; a package that was changed does not run"
 
 
@@ -68,6 +70,26 @@ def load_package(folder: Path) -> Package:
     PackageError
         Not a package, another format, a schema violation, or a file that is missing, changed or not listed.
     """
+    content = read_content(folder)
+    if _kind_of(content) == SORT:
+        raise PackageError(
+            "sorts series and reads no study by itself",
+            where=str(folder),
+            remedy="Nothing to do: it is used when series are chosen; `preread models show` describes it.",
+        )
+    manifest = parse_manifest(content, str(folder / MANIFEST_NAME))
+    check_files(manifest.files, folder)
+    return Package(manifest, folder, digest_of(content))
+
+
+def read_content(folder: Path) -> Any:
+    """The decoded text of a package, whatever it says.
+
+    Raises
+    ------
+    PackageError
+        There is none, it is too large, or no JSON.
+    """
     path = folder / MANIFEST_NAME
     if not path.is_file() and (folder / DRAFT_NAME).is_file():
         raise PackageError(
@@ -82,12 +104,22 @@ def load_package(folder: Path) -> Package:
     if path.stat().st_size > MANIFEST_BYTES_MAX:
         raise PackageError(f"larger than {MANIFEST_BYTES_MAX} bytes", where=str(path), remedy=REINSTALL)
     try:
-        content = json.loads(path.read_bytes())
+        return json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise PackageError(f"not readable as JSON: {error}", where=str(path), remedy=REINSTALL) from error
-    manifest = parse_manifest(content, str(path))
-    check_files(manifest, folder)
-    return Package(manifest, folder, digest_of(content))
+
+
+def is_sorter(folder: Path) -> bool:
+    """Whether a folder says that it is a package of the series sorter, see `models.sorting.package`."""
+    try:
+        return _kind_of(read_content(folder)) == SORT
+    except PackageError:
+        return False
+
+
+def _kind_of(content: Any) -> object:
+    task = content.get("task") if isinstance(content, dict) else None
+    return task.get("kind") if isinstance(task, dict) else None
 
 
 def parse_manifest(content: Any, where: str) -> Manifest:
@@ -105,7 +137,7 @@ def parse_manifest(content: Any, where: str) -> Manifest:
         # Through JSON mode, where a list is a tuple: the types stay strict otherwise.
         return Manifest.model_validate_json(json.dumps(content))
     except ValidationError as error:
-        faults = [f"{_place(fault)}: {fault['msg']}" for fault in error.errors()[:3]]
+        faults = [f"{place_of_fault(fault)}: {fault['msg']}" for fault in error.errors()[:3]]
         raise PackageError(
             f"does not follow the schema ({'; '.join(faults)})",
             where=where,
@@ -113,7 +145,7 @@ def parse_manifest(content: Any, where: str) -> Manifest:
         ) from error
 
 
-def _place(fault: ErrorDetails) -> str:
+def place_of_fault(fault: ErrorDetails) -> str:
     """The field at fault, as it is written in the file: without the names of alternatives."""
     parts = [str(part) for part in fault["loc"] if "@" not in str(part)]
     if fault["type"] == "union_tag_invalid":
@@ -121,9 +153,9 @@ def _place(fault: ErrorDetails) -> str:
     return ".".join(parts) or MANIFEST_NAME
 
 
-def check_files(manifest: Manifest, folder: Path) -> None:
+def check_files(files: Sequence[PackageFile], folder: Path) -> None:
     """Every listed file is there, unchanged and no link; nothing else is there."""
-    listed = {item.path for item in manifest.files} | {MANIFEST_NAME}
+    listed = {item.path for item in files} | {MANIFEST_NAME}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_symlink():
@@ -134,7 +166,7 @@ def check_files(manifest: Manifest, folder: Path) -> None:
                 where=str(folder),
                 remedy="Remove it or " + REINSTALL,
             )
-    for item in manifest.files:
+    for item in files:
         path = folder / item.path
         if not path.is_file():
             raise PackageError(f"{item.path} ({item.role}) is missing", where=str(folder), remedy=REINSTALL)
@@ -147,13 +179,18 @@ def check_files(manifest: Manifest, folder: Path) -> None:
 
 
 def list_packages(folders: Iterable[Path]) -> list[PackageListing]:
-    """Every sub-folder of the given folders, sorted by name, with its package or its error."""
+    """Every sub-folder of the given folders, sorted by name, with its package or its error.
+
+    Sorters are left out: see `models.sorting.package.list_sorters`.
+    """
     listings = []
     for folder in folders:
         if not folder.is_dir():
             continue
         for candidate in sorted(
-            path for path in folder.iterdir() if path.is_dir() and path.name[0] not in "._"
+            path
+            for path in folder.iterdir()
+            if path.is_dir() and path.name[0] not in "._" and not is_sorter(path)
         ):
             try:
                 listings.append(PackageListing(candidate, load_package(candidate), None))
@@ -183,7 +220,7 @@ def hash_of(path: Path) -> str:
 def package_schema() -> dict[str, Any]:
     """JSON schema (draft 2020-12) of model.json, as shipped in models/package.schema.json."""
     schema = Manifest.model_json_schema(mode="validation")
-    return {**schema, "$schema": "https://json-schema.org/draft/2020-12/schema", "title": FORMAT}
+    return {**schema, "$schema": SCHEMA_DRAFT, "title": FORMAT}
 
 
 def write_schema() -> Path:

@@ -8,6 +8,7 @@ golden case of the package shows that this machine computes what the package's m
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -315,11 +316,15 @@ def load_network(package: Package) -> nn.Module:
 
 
 def read_weights(package: Package, network: nn.Module) -> dict[str, Tensor]:
+    """The package's weights, see `weights_in`."""
+    return weights_in(package.path("weights"), package.manifest.network.registry, network)
+
+
+def weights_in(path: Path, registry: str, network: nn.Module) -> dict[str, Tensor]:
     """Weights as float32, after names, shapes and kinds of numbers were compared with the network.
 
     Stored halves are widened: the CPU computes in float32.
     """
-    path = package.path("weights")
     expected = network.state_dict()
     with path.open("rb") as stream:
         header_bytes = int.from_bytes(stream.read(8), "little")
@@ -331,7 +336,7 @@ def read_weights(package: Package, network: nn.Module) -> dict[str, Tensor]:
             if names != set(expected):
                 wrong = sorted(names ^ set(expected))[0]
                 raise PackageError(
-                    f"weights and network {package.manifest.network.registry} differ, first at {wrong}",
+                    f"weights and network {registry} differ, first at {wrong}",
                     where=str(path),
                     remedy=REINSTALL,
                 )

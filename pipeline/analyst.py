@@ -26,6 +26,7 @@ from models.inference.threads import set_threads
 from models.inference.tuning import tune
 from models.package import Package
 from models.predictor import Prediction, Predictor
+from models.sorting.sorter import Sorter
 from pipeline.assignment import (
     AnalyseAssignment,
     Analysis,
@@ -40,6 +41,7 @@ from pipeline.assignment import (
 from pipeline.faults import kind_and_place, path_of
 from pipeline.packages import Offer, offer_of
 from pipeline.read_study import analyse_study, plan_early, plan_study
+from pipeline.reading.series_eye import SeriesEye
 from pipeline.reading.source_series import SourceSeries
 from pipeline.write_results import report_refused_analysis, report_refused_plan, write_results
 
@@ -81,6 +83,7 @@ class _Analyst:
         self._pipe, self._settings = pipe, settings
         self._bytes = ByteStore(settings.spool_folder)
         self._offer = Offer((), ())
+        self._eye: SeriesEye | None = None
         self._loaded = Loaded[Predictor](
             int(settings.worker.memory_gib * (1 << 30)) // NETWORKS_SHARE, lambda one: one.weight_bytes
         )
@@ -104,7 +107,8 @@ class _Analyst:
                 continue
             device = predictor.device.type  # type: ignore[assignment]
             runs.append(package)
-        self._offer = Offer(tuple(runs), offer.refused)
+        self._eye = self._opened_eye(offer, refused)
+        self._offer = Offer(tuple(runs), offer.refused, offer.sorter)
         models = tuple(f"{package.manifest.id} {package.manifest.version}" for package in runs)
         return Ready(device, models, tuple(refused))
 
@@ -113,7 +117,7 @@ class _Analyst:
         try:
             if isinstance(assignment, PlanAssignment):
                 self._say("planning")
-                plan = plan_study(assignment.study, self._offer.runs, self._bytes.read)
+                plan = plan_study(assignment.study, self._offer.runs, self._bytes.read, eye=self._eye)
                 return Done(report_refused_plan(assignment, plan, self._settings, self._bytes.read))
             if isinstance(assignment, EarlyPlanAssignment):
                 self._say("planning")
@@ -140,9 +144,35 @@ class _Analyst:
             write,
             read_bytes=self._bytes.read,
             stage=self._say,
-            bytes_max=int(self._settings.worker.memory_gib * (1 << 30)) // VOLUME_SHARE,
+            bytes_max=self._volume_bytes_max,
+            eye=self._eye,
         )
         return report_refused_analysis(assignment, package, slot, analysis, self._settings, self._bytes.read)
+
+    @property
+    def _volume_bytes_max(self) -> int:
+        return int(self._settings.worker.memory_gib * (1 << 30)) // VOLUME_SHARE
+
+    def _opened_eye(self, offer: Offer, refused: list[str]) -> SeriesEye | None:
+        """What looks at pixels where headers are silent; None where no sorter runs here."""
+        if offer.sorter is None:
+            return None
+        try:
+            sorter = Sorter(offer.sorter)
+            report = sorter.verify_golden()
+        except PrereadError as error:
+            refused.append(f"{offer.sorter.manifest.id}: {error.what}")
+            return None
+        except Exception as error:  # noqa: BLE001 a sorter that cannot be tried must not stop the models
+            refused.append(f"{offer.sorter.manifest.id}: {self._failed(error).error}")
+            return None
+        if not report.passed:
+            refused.append(
+                f"{offer.sorter.manifest.id}: its golden case comes out differently ({report.message})"
+            )
+            return None
+        may_stand_in = self._settings.packages.pixels == "stand_in"
+        return SeriesEye(sorter, may_stand_in, self._volume_bytes_max)
 
     def _say(self, stage: str) -> None:
         self._stage = stage

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from config.errors import PrereadError
 from config.settings import Settings
 from models.package import Package, PackageListing, installed_packages_folder, list_packages
+from models.sorting.package import SorterListing, SorterPackage, list_sorters
 
 
 @dataclass(frozen=True)
@@ -17,10 +18,12 @@ class Offer:
     ----------
     runs : sorted by id; the place of a package in it gives its results their series numbers
     refused : (name of the folder, why)
+    sorter : what judges series from their pixels; None where none is installed or wanted
     """
 
     runs: tuple[Package, ...]
     refused: tuple[tuple[str, PrereadError], ...]
+    sorter: SorterPackage | None = None
 
     def package(self, model: str) -> Package:
         """The package with an id.
@@ -62,10 +65,33 @@ def offer_of(settings: Settings) -> Offer:
                 refused.append((listing.folder.name, error))
             elif listing.package is not None:
                 runs[listing.package.manifest.id] = listing.package
-    return Offer(tuple(runs[name] for name in sorted(runs)), tuple(refused))
+    sorter = _sorter(settings, refused)
+    return Offer(tuple(runs[name] for name in sorted(runs)), tuple(refused), sorter)
 
 
-def _refusal(listing: PackageListing, settings: Settings, *, is_shipped: bool) -> PrereadError | None:
+def _sorter(settings: Settings, refused: list[tuple[str, PrereadError]]) -> SorterPackage | None:
+    """The first sorter that may run; why others may not is added to `refused`."""
+    shipped = installed_packages_folder()
+    found: SorterPackage | None = None
+    for folder in (shipped, *settings.packages.folders) if settings.packages.pixels != "off" else ():
+        for listing in list_sorters([folder]):
+            error = _refusal(listing, settings, is_shipped=folder == shipped)
+            if error is None and found is not None:
+                error = PrereadError(
+                    f"another sorter runs: {found.manifest.id}",
+                    where=str(listing.folder),
+                    remedy="Remove one.",
+                )
+            if error is not None:
+                refused.append((listing.folder.name, error))
+            else:
+                found = listing.package
+    return found
+
+
+def _refusal(
+    listing: PackageListing | SorterListing, settings: Settings, *, is_shipped: bool
+) -> PrereadError | None:
     if listing.package is None:
         return listing.error
     name, digest = listing.package.manifest.id, listing.package.digest

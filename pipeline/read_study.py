@@ -22,6 +22,7 @@ from pipeline.assignment import AnalyseAssignment, Analysis, EarlyPlan, Plan, Se
 from pipeline.reading.early_candidates import early_candidates
 from pipeline.reading.refusals import Refusal, refuse
 from pipeline.reading.selection import Considered, Selection, select
+from pipeline.reading.series_eye import SeriesEye
 from pipeline.reading.source_series import SourceSeries
 from pipeline.reading.study_series import ReadBytes, series_headers
 from pipeline.reading.study_sources import read_images, read_volume, stack_of
@@ -35,12 +36,22 @@ Write = Callable[[Sequence[SourceSeries], Sequence[Prediction]], Analysis]
 """Makes findings and result objects of what was read and predicted."""
 
 
-def plan_study(study: StudyImages, packages: Sequence[Package], read_bytes: ReadBytes) -> Plan:
-    """Which model reads which series of a study, and why not the others."""
+def plan_study(
+    study: StudyImages, packages: Sequence[Package], read_bytes: ReadBytes, *, eye: SeriesEye | None = None
+) -> Plan:
+    """Which model reads which series of a study, and why not the others.
+
+    Parameters
+    ----------
+    eye : looks at series whose headers leave open what they show; None: nobody does
+    """
     if not packages:
         return Plan((), (), refuse("NO-PACKAGE"))
     series = series_headers(study, read_bytes)
-    selections = select([package.manifest for package in packages], series)
+    manifests = [package.manifest for package in packages]
+    if eye is not None:
+        series = eye.looked_at(study, manifests, series, read_bytes)
+    selections = select(manifests, series)
     choices: list[SeriesChoice] = []
     analyses: list[tuple[str, tuple[str, ...]]] = []
     for package, selection in zip(packages, selections, strict=True):
@@ -78,6 +89,7 @@ def analyse_study(
     read_bytes: ReadBytes,
     stage: SetStage,
     bytes_max: int,
+    eye: SeriesEye | None = None,
 ) -> Analysis:
     """Read the chosen series with one model, up to the bytes of its result objects.
 
@@ -85,18 +97,26 @@ def analyse_study(
     ----------
     write : makes the objects; a refusal of its own ends the analysis too
     bytes_max : most memory of one volume
+    eye : as of `plan_study`; its doubts become notes of the findings
     """
     reading = predictor.package.manifest.inputs[0]
     stage("reading")
     if reading.unit == "image":
         sources = read_images(
-            assignment.study, assignment.series_uids, reading, read_bytes, bytes_max=bytes_max
+            assignment.study,
+            assignment.series_uids,
+            reading,
+            read_bytes,
+            bytes_max=bytes_max,
+            complete=None if eye is None else eye.completed,
         )
     else:
         (series_uid,) = assignment.series_uids
         sources = read_volume(assignment.study, series_uid, reading, read_bytes, bytes_max=bytes_max)
     if isinstance(sources, Refusal):
         return Analysis(sources, {}, ())
+    if eye is not None:
+        sources = [eye.noted(source, reading) for source in sources]
     stage("predicting")
     predicted = _predict(sources, predictor)
     if isinstance(predicted, Refusal):

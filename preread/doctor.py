@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from config.errors import PrereadError
 from config.settings import PeerSettings, Settings
@@ -20,6 +21,9 @@ from db.engine import Database
 from db.workers import list_workers
 from preread.check_result import CheckResult, in_words
 from preread.doctor_ways_in import check_ways_in
+
+if TYPE_CHECKING:
+    from models.sorting.package import SorterPackage
 
 CONNECT_SECONDS = 3.0
 WORKER_SECONDS_MAX = 60.0
@@ -228,7 +232,23 @@ def check_packages(settings: Settings) -> Iterator[CheckResult]:
             None if golden.passed else "This machine computes otherwise: it must not run here. Reinstall."
         )
         yield CheckResult(name, golden.passed, detail, remedy)
+    if offer.sorter is not None:
+        yield _check_sorter(offer.sorter)
     yield check_device(settings, used)
+
+
+def _check_sorter(package: "SorterPackage") -> CheckResult:
+    from models.sorting.sorter import Sorter
+
+    name = f"package {package.manifest.id}"
+    try:
+        golden = Sorter(package).verify_golden()
+    except PrereadError as error:
+        return CheckResult(name, False, in_words(error), error.remedy)
+    remedy = None if golden.passed else "This machine computes otherwise: it must not run here. Reinstall."
+    return CheckResult(
+        name, golden.passed, f"{package.manifest.version} on cpu: golden case {golden.message}", remedy
+    )
 
 
 def check_device(settings: Settings, used: Iterable[str]) -> CheckResult:

@@ -14,6 +14,7 @@ from models.networks.own_specs import (
     DenseNetSpec,
     EarlyFusionSpec,
     EffNetLite0ClassifierSpec,
+    EffNetLite0SlimSpec,
     LateFusionSpec,
     Rcnn2dSpec,
     SliceAttentionSpec,
@@ -89,6 +90,9 @@ EVERY = {
     "densenet@1": Kind(_DENSE, (2, 32, 32)),
     "effnet_lite0_classifier@1": Kind(
         EffNetLite0ClassifierSpec(registry="effnet_lite0_classifier@1", in_channels=1, classes=2), (1, 64, 64)
+    ),
+    "effnet_lite0_slim@1": Kind(
+        EffNetLite0SlimSpec(registry="effnet_lite0_slim@1", in_channels=1, classes=2, hidden=8), (1, 64, 64)
     ),
     "centernet@1": Kind(
         CenterNetSpec(

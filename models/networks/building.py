@@ -21,6 +21,7 @@ from models.networks.own_specs import (
     DenseNetSpec,
     EarlyFusionSpec,
     EffNetLite0ClassifierSpec,
+    EffNetLite0SlimSpec,
     LateFusionSpec,
     OwnSpec,
     Rcnn2dSpec,
@@ -38,6 +39,7 @@ from models.networks.registry import (
     OnnxSpec,
 )
 from models.networks.slice_sequence import SliceSequence
+from models.networks.slim_classifier import EffNetLite0Slim
 from models.networks.spec_parts import PARAMETERS_MAX
 from models.networks.unet import EffNetLite0UNet
 
@@ -121,6 +123,8 @@ def _own(spec: OwnSpec, noise: TrainingNoise) -> nn.Module:
             return ConvUNet(spec, dropout=noise.dropout)
         case DenseNetSpec():
             return DenseNetClassifier(spec, dropout=noise.dropout)
+        case EffNetLite0SlimSpec():
+            return EffNetLite0Slim(spec, dropout=noise.dropout)
         case EffNetLite0ClassifierSpec():
             return EffNetLite0Classifier(spec, dropout=noise.dropout, drop_rate=noise.drop_rate)
         case CenterNetSpec():

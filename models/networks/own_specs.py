@@ -70,6 +70,15 @@ class EffNetLite0ClassifierSpec(Strict):
     classes: Classes
 
 
+class EffNetLite0SlimSpec(Strict):
+    """`effnet_lite0_slim@1`: the first stages of EfficientNet-Lite0, pooled at four scales, and a head."""
+
+    registry: Literal["effnet_lite0_slim@1"]
+    in_channels: InChannels
+    classes: Classes
+    hidden: Hidden = 64
+
+
 class CenterNetSpec(StagesSpec):
     """`centernet@1`: boxes as points, 2D and 3D; see models.networks.centernet."""
 
@@ -182,7 +191,7 @@ class LateFusionSpec(_FusionSpec):
     shared: bool = False  # one encoder for all sequences
 
 
-ClassifierSpec = DenseNetSpec | EffNetLite0ClassifierSpec
+ClassifierSpec = DenseNetSpec | EffNetLite0ClassifierSpec | EffNetLite0SlimSpec
 DetectorSpec = CenterNetSpec | Rcnn2dSpec
 SequenceSpec = SliceLstmSpec | SliceAttentionSpec
 FusionSpec = EarlyFusionSpec | LateFusionSpec

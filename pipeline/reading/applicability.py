@@ -47,18 +47,18 @@ class Verdict:
 def judge(rules: Applicability, header: Dataset) -> Verdict:
     """Hold one image against the conditions of a package; the first that fails is the reason."""
     for condition in rules.all:
-        if not _holds(condition, header):
+        if not holds(condition, header):
             return Verdict(_failed(condition, header, (condition,)))
     evidence = [_evidence(test, header) for test in rules.all if test.op in ("in", "matches")]
     for group in rules.any:
-        held = next((o for o in group.options if all(_holds(test, header) for test in o)), None)
+        held = next((o for o in group.options if all(holds(test, header) for test in o)), None)
         if held is None:
             return Verdict(_failed(group, header, [test for option in group.options for test in option]))
         evidence.extend(_evidence(test, header) for test in held)
     for condition in rules.none:
-        if _holds(condition, header):
+        if holds(condition, header):
             return Verdict(_failed(condition, header, (condition,)))
-    weight = sum(rule.weight for rule in rules.prefer if _holds(rule, header))
+    weight = sum(rule.weight for rule in rules.prefer if holds(rule, header))
     return Verdict(None, tuple(dict.fromkeys(e for e in evidence if e)), weight)
 
 
@@ -122,16 +122,18 @@ def angle_from(axis: str, header: Dataset) -> float | None:
     return min(angle, 180.0 - angle)
 
 
-def _known(test: Test, header: Dataset) -> bool:
-    if test.attribute in AXES:
-        return angle_from(test.attribute, header) is not None
-    return bool(_texts(header, test.attribute))
+def is_known(attribute: str, header: Dataset) -> bool:
+    """Whether a header says anything by an attribute: it is there, and not empty."""
+    if attribute in AXES:
+        return angle_from(attribute, header) is not None
+    return bool(_texts(header, attribute))
 
 
-def _holds(test: Test, header: Dataset) -> bool:
+def holds(test: Test, header: Dataset) -> bool:
+    """Whether one comparison holds for an image, see models.applicability."""
     if test.op == "exists":
-        return _known(test, header) is test.value
-    if not _known(test, header):
+        return is_known(test.attribute, header) is test.value
+    if not is_known(test.attribute, header):
         return test.unknown == "accept"
     if test.op == "within_angle":
         angle = angle_from(test.attribute, header)
@@ -169,6 +171,11 @@ def _texts(header: Dataset, keyword: str) -> list[str]:
     values = list(value) if isinstance(value, MultiValue | list | tuple) else [value]
     texts = (str(item).strip()[:300] for item in values if item is not None)
     return [text for text in texts if text]
+
+
+def evidence_of(attribute: str, header: Dataset) -> str:
+    """An attribute and its value as `judge` quotes them."""
+    return _evidence(Test(attribute=attribute, op="exists", value=True), header)
 
 
 def _failed(reason: Condition | Any, header: Dataset, tests: Sequence[Test]) -> Refusal:

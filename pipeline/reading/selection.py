@@ -15,8 +15,10 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from models.manifest import Manifest
-from pipeline.reading.applicability import Verdict, angle_from, judge
+from models.sorting.manifest import Question
+from pipeline.reading.applicability import Verdict, angle_from, evidence_of, judge
 from pipeline.reading.image_planes import numbers
+from pipeline.reading.pixels_and_tags import NOTHING_FOUND, Remarks, completed, possible_stand_ins
 from pipeline.reading.refusals import Refusal, refuse
 
 REPRESENTATIVES: Final = 7
@@ -33,6 +35,7 @@ class SeriesHeaders:
     other_classes : SOP class UIDs of its objects that are not images
     own : whether it holds results made by preread
     unreadable : why its headers could not be read, when they could not
+    found : what was judged from its pixels, where somebody looked
     """
 
     series_uid: str
@@ -41,6 +44,7 @@ class SeriesHeaders:
     other_classes: tuple[str, ...] = ()
     own: bool = False
     unreadable: Refusal | None = None
+    found: Remarks = NOTHING_FOUND
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,30 @@ def select(manifests: Sequence[Manifest], series: Sequence[SeriesHeaders]) -> li
     return [_selection(manifest, series) for manifest in manifests]
 
 
+def worth_a_look(
+    questions: Sequence[Question], manifests: Sequence[Manifest], series: Sequence[SeriesHeaders]
+) -> list[str]:
+    """Series that no model takes, and one might if pixels answered what their headers leave open.
+
+    Parameters
+    ----------
+    questions : of the sorter
+    """
+    found = []
+    for one in series:
+        verdicts = [_series_verdict(manifest, one)[0] for manifest in manifests]
+        if any(verdict.refusal is None for verdict in verdicts) or not one.headers:
+            continue
+        possible = possible_stand_ins(questions, one.headers[len(one.headers) // 2])
+        if any(
+            _series_verdict(manifest, replace(one, found=answers))[0].refusal is None
+            for answers in possible
+            for manifest in manifests
+        ):
+            found.append(one.series_uid)
+    return found
+
+
 def _selection(manifest: Manifest, series: Sequence[SeriesHeaders]) -> Selection:
     fitting: list[tuple[tuple[float, ...], SeriesHeaders, str, float]] = []
     refused: list[Considered] = []
@@ -94,7 +122,8 @@ def _selection(manifest: Manifest, series: Sequence[SeriesHeaders]) -> Selection
         verdict, header = _series_verdict(manifest, one)
         if verdict.refusal is not None or header is None:
             refusal = verdict.refusal
-            sentence = f"not taken: {refusal.sentence if refusal else 'no image'}"
+            said = refusal.sentence if refusal else "no image"
+            sentence = " ".join([f"not taken: {said}", *one.found.doubts])
             refused.append(Considered(one.series_uid, None, refusal, sentence, verdict.weight))
             continue
         # Most preferred, then most slices, then thinnest; the UID only so that the order is always one.
@@ -117,16 +146,32 @@ def _series_verdict(manifest: Manifest, one: SeriesHeaders) -> tuple[Verdict, Da
         return Verdict(one.unreadable), None
     if not one.headers:
         return Verdict(refuse("NOT-AN-IMAGE", what="The series", kinds=_kinds(one.other_classes))), None
+    verdict, header = _verdict_of(manifest, one, one.headers)
+    if verdict.refusal is None or not one.found.stand_ins:
+        return verdict, header
+    filled, whole = _verdict_of(manifest, one, [completed(each, one.found) for each in one.headers])
+    if filled.refusal is not None or whole is None:
+        return verdict, header
+    # What stood in is told as what it is, not as an attribute.
+    quoted = {evidence_of(attribute, whole) for attribute, _ in one.found.stand_ins}
+    evidence = tuple(words for words in filled.evidence if words not in quoted)
+    return replace(filled, evidence=(*evidence, *one.found.judged)), header
+
+
+def _verdict_of(
+    manifest: Manifest, one: SeriesHeaders, headers: Sequence[Dataset]
+) -> tuple[Verdict, Dataset | None]:
+    """As `_series_verdict`, of these headers."""
     reading = manifest.inputs[0]
-    verdicts = [judge(reading.applicability, header) for header in one.headers]
+    verdicts = [judge(reading.applicability, header) for header in headers]
     fits = [i for i, verdict in enumerate(verdicts) if verdict.refusal is None]
     # A series of slices is one thing: a localizer among them must not decide. Still images stand alone.
     if not fits or (reading.unit == "series" and len(fits) * 2 < len(verdicts)):
-        return next((v, one.headers[i]) for i, v in enumerate(verdicts) if v.refusal is not None)
+        return next((v, headers[i]) for i, v in enumerate(verdicts) if v.refusal is not None)
     best = fits[len(fits) // 2]
-    outside = _outside(manifest, one, one.headers[best])
+    outside = _outside(manifest, one, headers[best])
     verdict = verdicts[best] if outside is None else replace(verdicts[best], refusal=outside)
-    return verdict, one.headers[best]
+    return verdict, headers[best]
 
 
 def _outside(manifest: Manifest, one: SeriesHeaders, header: Dataset) -> Refusal | None:
@@ -146,7 +191,7 @@ def _taken(verdict: Verdict, one: SeriesHeaders, header: Dataset) -> str:
     angle = angle_from("axial", header)
     if angle is not None:
         parts.append(f"{angle:.0f}° from axial")
-    return "taken: " + ", ".join(parts) + "."
+    return " ".join(["taken: " + ", ".join(parts) + ".", *one.found.doubts])
 
 
 def _kinds(classes: Sequence[str]) -> str:

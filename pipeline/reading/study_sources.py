@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
@@ -17,6 +18,8 @@ from pipeline.reading.refusals import Refusal, refuse
 from pipeline.reading.source_series import SourceSeries
 from pipeline.reading.study_series import ReadBytes, headers_of, images_of
 
+# From header, stored bytes and transfer syntax of a still image to a header without gaps.
+Complete = Callable[[Dataset, bytes, str], Dataset]
 IMAGES_MAX: Final = 64  # still images read in one job; a breast examination has 10 to 40
 
 
@@ -60,10 +63,15 @@ def read_images(
     read_bytes: ReadBytes,
     *,
     bytes_max: int,
+    complete: Complete | None = None,
 ) -> list[SourceSeries] | Refusal:
     """Every still image of the series that fits and can be read; the first refusal if none does.
 
     Images of one device may be a mixture of stills, loops and pages with text; what is left out is noted.
+
+    Parameters
+    ----------
+    complete : asked about an image whose header does not fit; it is held against the rules again
     """
     images = [image for uid in series_uids for image in images_of(study, uid)]
     sources: list[SourceSeries] = []
@@ -72,7 +80,7 @@ def read_images(
         raw = read_bytes(image.location)
         header = read_header(raw, image.transfer_syntax, sop_uid=image.sop_uid)
         if isinstance(header, Dataset):
-            source = _read_image(header, raw, image.transfer_syntax, reading, bytes_max)
+            source = _read_image(header, raw, image.transfer_syntax, reading, bytes_max, complete)
         else:
             source = header
         if isinstance(source, Refusal):
@@ -91,9 +99,16 @@ def read_images(
 
 
 def _read_image(
-    header: Dataset, raw: bytes, transfer_syntax: str, reading: ModelInput, bytes_max: int
+    header: Dataset,
+    raw: bytes,
+    transfer_syntax: str,
+    reading: ModelInput,
+    bytes_max: int,
+    complete: Complete | None,
 ) -> SourceSeries | Refusal:
     verdict = judge(reading.applicability, header)
+    if verdict.refusal is not None and complete is not None:
+        verdict = judge(reading.applicability, complete(header, raw, transfer_syntax))
     if verdict.refusal is not None:
         return verdict.refusal
     (stack,) = single_images([header])

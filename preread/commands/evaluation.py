@@ -21,6 +21,7 @@ from preread.commands.options import (
     wrong_use,
 )
 from preread.commands.package_names import PackageName, package_named
+from preread.commands.sorting import evaluate_sorter, sorter_named
 
 if TYPE_CHECKING:
     from models.evaluation.beside import BesideReport
@@ -88,6 +89,10 @@ def evaluate(
     from models.robustness.measuring import measure_robustness
     from models.training.judged_on import judged_on
 
+    if (sorter := sorter_named(name, config)) is not None:
+        with readable_data():
+            evaluate_sorter(sorter, data, frozen=frozen, as_json=as_json)
+        return
     package = package_named(name, config)
     on = judged_on(package)
     subset: ReportSubset = "frozen" if frozen else "scored"

@@ -1,6 +1,7 @@
 """`preread models`: the packages of this node: what they are, whether they may run, how well they do."""
 
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -22,6 +23,7 @@ from preread.commands.options import (
 )
 from preread.commands.package_names import PackageName, package_named
 from preread.commands.recipes import init
+from preread.commands.sorting import golden_row, show_sorter, sorter_named
 from preread.commands.training import train
 
 app = typer.Typer(no_args_is_help=True, help="Model packages.")
@@ -53,7 +55,7 @@ def list_models(config: Config = None, as_json: Json = False) -> None:
             "digest": package.digest,
             "folder": package.folder,
         }
-        for package in offer.runs
+        for package in (*offer.runs, *([offer.sorter] if offer.sorter is not None else ()))
     ]
     rows += [{"id": name, "runs": False, "why_not": str(error)} for name, error in offer.refused]
     if as_json:
@@ -69,6 +71,9 @@ def list_models(config: Config = None, as_json: Json = False) -> None:
 @app.command()
 def show(name: PackageName, config: Config = None, as_json: Json = False) -> None:
     """Show a package: purpose, figures with intervals, data and licence, limits."""
+    if (sorter := sorter_named(name, config)) is not None:
+        show_sorter(sorter, as_json)
+        return
     package = package_named(name, config)
     manifest = package.manifest
     if as_json:
@@ -106,10 +111,13 @@ def verify(
 
     settings = settings_and_logs(config)
     report: list[dict[str, Any]] = []
-    packages = [package_named(name, config) for name in names or []]
+    sorters = [sorter for name in names or [] if (sorter := sorter_named(name, config)) is not None]
+    known = {sorter.manifest.id for sorter in sorters} | {str(sorter.folder) for sorter in sorters}
+    packages = [package_named(name, config) for name in names or [] if not known & {name, str(Path(name))}]
     if not names:
         offer = offer_of(settings)
         packages = list(offer.runs)
+        sorters = [] if offer.sorter is None else [offer.sorter]
         report += [{"id": name, "passed": False, "message": str(error)} for name, error in offer.refused]
     for package in packages:
         predictor = Predictor(package, device=settings.worker.device, threads=settings.worker.threads)
@@ -124,6 +132,7 @@ def verify(
                 "class_difference": golden.class_difference,
             }
         )
+    report += [golden_row(sorter) for sorter in sorters]
     if as_json:
         print_json(report)
     for row in [] if as_json else report:

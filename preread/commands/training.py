@@ -17,6 +17,7 @@ from preread.commands.options import (
     print_table,
     wrong_use,
 )
+from preread.commands.sorting import SORTER, train_sorter
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -92,6 +93,9 @@ def train(
     from models.training.recipe_file import read_recipe, recipe_path
     from models.training.stages import Unfinished, Work
 
+    if recipe == SORTER:
+        train_sorter(data, out, as_json)
+        return
     file = recipe_path(recipe)
     short = {"version": version, "seed": seed, "training.steps": steps, "generated.cases": generated}
     replaced = [f"{place}={value}" for place, value in short.items() if value is not None]

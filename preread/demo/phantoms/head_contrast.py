@@ -82,6 +82,24 @@ T1_POST = HeadContrast(
     lesion_core=0.55,
     lesion_rim=0.75,
 )
+T2 = HeadContrast(
+    tissue=_table(
+        air=0.0,
+        fat=1.3,
+        skin=0.8,
+        bone=0.12,
+        marrow=0.6,
+        fluid=3.0,
+        white=1.0,
+        grey=1.4,
+        deep_grey=1.15,
+        muscle=0.5,
+        eye=3.1,
+        rim=1.45,
+    ),
+    lesion=2.1,
+    lesion_core=2.4,
+)
 
 
 @dataclass(frozen=True)

@@ -243,6 +243,12 @@ STATED = {
         "in_channels": 1,
         "classes": 3,
     },
+    "EfficientNet-Lite0, first stages": {
+        "registry": "effnet_lite0_slim@1",
+        "in_channels": 1,
+        "classes": 14,
+        "hidden": 96,
+    },
     "CenterNet 2D": {
         "registry": "centernet@1",
         "dimensions": 2,
