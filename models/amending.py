@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ def amend_package(
     files: Mapping[str, tuple[FileRole, bytes]],
     section: tuple[str, Sequence[str]],
     answers_change: bool,
+    without: Collection[FileRole] = (),
 ) -> Package:
     """Write the package with the changes into `out`, which may be its own folder.
 
@@ -39,6 +40,7 @@ def amend_package(
     files : new content by path; another file of the same role is dropped
     section : heading of the card and its lines; an earlier section of that heading is replaced
     answers_change : the golden answer is computed again; otherwise the old one must come out
+    without : roles whose files go; their blocks are in `blocks`, as None
 
     Raises
     ------
@@ -49,7 +51,7 @@ def amend_package(
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(package.folder, folder)
     old = package.manifest
-    roles = {role for role, _ in files.values()}
+    roles = {role for role, _ in files.values()} | set(without)
     kept = {item.path: item.role for item in old.files}
     for path, role in list(kept.items()):
         if role in roles:

@@ -14,7 +14,7 @@ from models.applicability import Applicability, Text
 from models.calibration import Calibration
 from models.explanation.block import Explain
 from models.grid_steps import Grid
-from models.networks.registry import EffNetLite0UNetSpec, NetworkSpec
+from models.networks.registry import CanvasNetworkSpec, NetworkSpec
 from models.ood.block import Ood
 from models.steps import (
     Argmax,
@@ -331,7 +331,7 @@ class Manifest(Strict):
         return self
 
     def _check_grid(self) -> None:
-        if isinstance(self.network, EffNetLite0UNetSpec):
+        if isinstance(self.network, CanvasNetworkSpec):
             if self.grid is not None or not self.preprocess:
                 raise ValueError(f"{self.network.registry} needs preprocess and no grid")
         elif self.grid is None or self.preprocess:

@@ -21,11 +21,12 @@ FILE_BYTES_MAX: Final = 1 << 30
 NODES_MAX: Final = 20_000
 OPSET_RANGE: Final = (11, 25)
 _OPERATORS: Final = """
-    Abs Add AveragePool BatchNormalization Cast Ceil Clip Concat Constant Conv ConvTranspose Div Dropout Elu
-    Erf Exp Flatten Floor Gather Gelu Gemm GlobalAveragePool GlobalMaxPool GroupNormalization HardSigmoid
-    HardSwish Identity InstanceNormalization LayerNormalization LeakyRelu Log LogSoftmax MatMul Max MaxPool
-    Min Mul Neg PRelu Pad Pow Reciprocal ReduceMax ReduceMean ReduceSum Relu Reshape Resize Selu Shape Sigmoid
-    Slice Softmax Softplus Split Sqrt Squeeze Sub Tanh Transpose Unsqueeze Upsample
+    Abs Add AveragePool BatchNormalization Cast Ceil Clip Concat Constant Conv ConvTranspose
+    DequantizeLinear Div Dropout Elu Erf Exp Flatten Floor Gather Gelu Gemm GlobalAveragePool GlobalMaxPool
+    GroupNormalization HardSigmoid HardSwish Identity InstanceNormalization LayerNormalization LeakyRelu Log
+    LogSoftmax MatMul Max MaxPool Min Mul Neg PRelu Pad Pow QuantizeLinear Reciprocal ReduceMax ReduceMean
+    ReduceSum Relu Reshape Resize Selu Shape Sigmoid Slice Softmax Softplus Split Sqrt Squeeze Sub Tanh
+    Transpose Unsqueeze Upsample
 """
 OPERATORS: Final = frozenset(_OPERATORS.split())
 _OWN_DOMAINS: Final = ("", "ai.onnx")

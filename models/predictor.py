@@ -24,8 +24,9 @@ from models.inference.layout import LaidOut, Layout
 from models.inference.structures import lesion_on_grid
 from models.memory import TooLarge, free_bytes
 from models.networks.building import build_declared
-from models.networks.onnx_network import OnnxNetwork
-from models.networks.registry import OnnxSpec
+from models.networks.onnx_canvas import OnnxCanvasNetwork
+from models.networks.onnx_network import onnx_network
+from models.networks.registry import OnnxCanvasSpec, OnnxSpec
 from models.ood.gauge import Likeness, case_vector, read_gauge, watched
 from models.package import REINSTALL, Package, PackageError
 from models.postprocess import Labels, chosen_class, postprocess
@@ -309,7 +310,9 @@ def load_network(package: Package) -> nn.Module:
     """
     spec = package.manifest.network
     if isinstance(spec, OnnxSpec):
-        return OnnxNetwork(package.path("weights"), spec).eval()
+        return onnx_network(package.path("weights"), spec).eval()
+    if isinstance(spec, OnnxCanvasSpec):
+        return OnnxCanvasNetwork(package.path("weights"), spec).eval()
     network = build_declared(spec)
     network.load_state_dict(read_weights(package, network))
     return network.eval()

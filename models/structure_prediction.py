@@ -11,7 +11,7 @@ from models.inference.structures import structures_on_grid
 from models.inference.wanted import Wanted
 from models.inference.windows_run import Network
 from models.manifest import Manifest
-from models.networks.registry import EffNetLite0UNetSpec
+from models.networks.registry import CanvasNetworkSpec
 from models.resample import FloatArray
 from models.steps import Argmax, Threshold
 from models.structure_labels import OutlinedStructures, cleaned, mean_probabilities
@@ -52,7 +52,7 @@ def predict_structures(
         As `models.inference.structures.structures_on_grid`.
     """
     assert manifest.grid is not None, "the manifest's own check: structures have a grid"
-    assert not isinstance(manifest.network, EffNetLite0UNetSpec), "the same check"
+    assert not isinstance(manifest.network, CanvasNetworkSpec), "the same check"
     heads_of = tuple(segment.heads for segment in manifest.findings.segments)
     count = len(heads_of)
     first, *others = manifest.postprocess

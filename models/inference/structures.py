@@ -27,7 +27,7 @@ from models.inference.windows import Normaliser, Sizes, WindowGrid
 from models.inference.windows_run import Network
 from models.manifest import Manifest
 from models.memory import TooLarge, free_bytes
-from models.networks.registry import EffNetLite0UNetSpec
+from models.networks.registry import CanvasNetworkSpec
 from models.resample import FloatArray
 from models.volume import Volume
 
@@ -116,7 +116,7 @@ def lesion_on_grid(volume: Volume, manifest: Manifest, network: Network, device:
         As `structures_on_grid`.
     """
     assert manifest.grid is not None, "the manifest's own check: a network of heads has a grid"
-    assert not isinstance(manifest.network, EffNetLite0UNetSpec), "the same check"
+    assert not isinstance(manifest.network, CanvasNetworkSpec), "the same check"
     tiling = manifest.grid.tiling
     wanted = Wanted(
         manifest.network.heads, tiling.activation, (tiling.lesion_heads,), labels=False, maps=(1,)

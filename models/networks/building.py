@@ -31,11 +31,13 @@ from models.networks.own_specs import (
 )
 from models.networks.rcnn import Rcnn2d
 from models.networks.registry import (
+    CanvasNetworkSpec,
     EffNetLite0UNetSpec,
     GridNetworkSpec,
     MonaiNetworkSpec,
     NnUNetPlainSpec,
     NnUNetResEncSpec,
+    OnnxCanvasSpec,
     OnnxSpec,
 )
 from models.networks.slice_sequence import SliceSequence
@@ -73,13 +75,14 @@ def build_network(
         in_channels=spec.in_channels,
         classes=spec.classes,
         decoder_channels=spec.decoder_channels,
+        expanded=spec.expanded,
         dropout=dropout,
         drop_rate=drop_rate,
         decoder_dropout=decoder_dropout,
     )
 
 
-def build_declared(spec: EffNetLite0UNetSpec | GridNetworkSpec) -> nn.Module:
+def build_declared(spec: CanvasNetworkSpec | GridNetworkSpec) -> nn.Module:
     """The network that a package names, with fresh weights; ONNX brings its own (see onnx_network).
 
     Raises
@@ -87,7 +90,7 @@ def build_declared(spec: EffNetLite0UNetSpec | GridNetworkSpec) -> nn.Module:
     PrereadError
         It would have more parameters than are ever built.
     """
-    assert not isinstance(spec, OnnxSpec), "a graph in a file is not built"
+    assert not isinstance(spec, OnnxCanvasSpec | OnnxSpec), "a graph in a file is not built"
     return build_network(spec) if isinstance(spec, EffNetLite0UNetSpec) else build_grid_network(spec)
 
 

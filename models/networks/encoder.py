@@ -7,6 +7,7 @@ Source: Tan, Le, arXiv 1905.11946; the Lite variants' block table in the TensorF
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -36,6 +37,18 @@ LITE0_STAGES = (
     Stage(1, 3, 1, 6, 320),
 )
 STEM_CHANNELS = 32
+
+
+def _expanded() -> Iterator[int]:
+    channels = STEM_CHANNELS
+    for stage in LITE0_STAGES:
+        for _ in range(stage.repeats):
+            if stage.expansion != 1:
+                yield channels * stage.expansion
+            channels = stage.channels
+
+
+EXPANDED = tuple(_expanded())  # inner channels of the 15 blocks that expand
 HEAD_CHANNELS = 1280
 SCALE_CHANNELS = (16, 24, 40, 112, 320)  # maps at stride 2, 4, 8, 16, 32
 TAPPED_STAGES = (0, 1, 2, 4, 6)  # the last stage at each of those strides
@@ -63,18 +76,22 @@ def batch_norm(channels: int) -> nn.BatchNorm2d:
 
 
 class InvertedResidual(nn.Module):
-    """Expand, depthwise, project; with a residual where the shape is kept."""
+    """Expand to `wide` channels (None: not at all), depthwise, project; with a residual where the shape is
+    kept.
+    """
 
-    def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int, expansion: int) -> None:
+    def __init__(
+        self, channels_in: int, channels_out: int, kernel: int, stride: int, wide: int | None
+    ) -> None:
         super().__init__()
-        wide = channels_in * expansion
         self.expand = (
             nn.Sequential(
                 SameConv(channels_in, wide, 1, bias=False), batch_norm(wide), nn.ReLU6(inplace=True)
             )
-            if expansion != 1
+            if wide is not None
             else None
         )
+        wide = wide or channels_in
         self.depthwise = nn.Sequential(
             SameConv(wide, wide, kernel, stride, groups=wide, bias=False),
             batch_norm(wide),
@@ -97,10 +114,22 @@ class InvertedResidual(nn.Module):
 
 
 class EffNetLite0(nn.Module):
-    """The encoder: (B, in_channels, H, W), H and W multiples of 32, to maps at stride 2, 4, 8, 16 and 32."""
+    """The encoder: (B, in_channels, H, W), H and W multiples of 32, to maps at stride 2, 4, 8, 16 and 32.
 
-    def __init__(self, in_channels: int, *, with_head: bool, drop_rate: float = 0.0) -> None:
+    `expanded`: inner channels of the blocks that expand, in order; None: EfficientNet-Lite0's.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        with_head: bool,
+        drop_rate: float = 0.0,
+        expanded: Sequence[int] | None = None,
+    ) -> None:
         super().__init__()
+        self.expanded = tuple(EXPANDED if expanded is None else expanded)
+        widths = iter(self.expanded)
         self.stem = nn.Sequential(
             SameConv(in_channels, STEM_CHANNELS, 3, 2, bias=False),
             batch_norm(STEM_CHANNELS),
@@ -112,9 +141,8 @@ class EffNetLite0(nn.Module):
         for index, stage in enumerate(LITE0_STAGES):
             for repeat in range(stage.repeats):
                 stride = stage.stride if repeat == 0 else 1
-                self.blocks.append(
-                    InvertedResidual(channels, stage.channels, stage.kernel, stride, stage.expansion)
-                )
+                wide = None if stage.expansion == 1 else next(widths)
+                self.blocks.append(InvertedResidual(channels, stage.channels, stage.kernel, stride, wide))
                 channels = stage.channels
             if index in TAPPED_STAGES:
                 self.tapped_blocks.append(len(self.blocks) - 1)

@@ -27,17 +27,30 @@ from models.networks.spec_parts import (
 from models.steps import Strict
 
 ChannelCount = Annotated[int, Field(ge=4, le=512)]
+InnerCount = Annotated[int, Field(ge=4, le=1152)]
 OddSize = Literal[1, 3, 5, 7]
 PortName = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class EffNetLite0UNetSpec(Strict):
-    """`effnet_lite0_unet@1`: see models.networks.unet."""
+    """`effnet_lite0_unet@1`: see models.networks.unet.
+
+    `expanded`: inner channels of the encoder's 15 blocks that expand; None: EfficientNet-Lite0's.
+    """
 
     registry: Literal["effnet_lite0_unet@1"]
     in_channels: InChannels
     classes: int = Field(ge=0, le=16)
     decoder_channels: tuple[ChannelCount, ChannelCount, ChannelCount, ChannelCount]
+    expanded: Annotated[tuple[InnerCount, ...], Field(min_length=15, max_length=15)] | None = None
+
+
+class OnnxCanvasSpec(Strict):
+    """`onnx_canvas@1`: a graph in place of a network on a canvas, see models.networks.onnx_canvas."""
+
+    registry: Literal["onnx_canvas@1"]
+    in_channels: int = Field(ge=1, le=16)
+    classes: int = Field(ge=0, le=16)
 
 
 class _NnUNetSpec(GridSpec):
@@ -101,6 +114,7 @@ class OnnxSpec(GridSpec):
     registry: Literal["onnx@1"]
     input: PortName
     output: PortName
+    features: PortName | None = None  # output (B, C), the pooled bottleneck; None: nobody sees inside
     one_at_a_time: bool  # the graph takes a batch of one only
 
 
@@ -200,7 +214,8 @@ class MonaiDynUNetSpec(GridSpec):
 
 MonaiNetworkSpec = MonaiUNetSpec | MonaiBasicUNetSpec | MonaiSegResNetSpec | MonaiDynUNetSpec
 GridNetworkSpec = UNetSpec | NnUNetPlainSpec | NnUNetResEncSpec | OnnxSpec | MonaiNetworkSpec
+CanvasNetworkSpec = EffNetLite0UNetSpec | OnnxCanvasSpec
 # What a package may name: what models.predictor runs.
-NetworkSpec = Annotated[EffNetLite0UNetSpec | GridNetworkSpec, Field(discriminator="registry")]
-# What may be built and trained: every entry.
+NetworkSpec = Annotated[CanvasNetworkSpec | GridNetworkSpec, Field(discriminator="registry")]
+# What may be built and trained: every entry but graphs.
 RegistrySpec = Annotated[EffNetLite0UNetSpec | GridNetworkSpec | OwnSpec, Field(discriminator="registry")]

@@ -85,7 +85,8 @@ class ResidualBlock(nn.Module):
         """(B, in, ...) -> (B, out, .../stride)."""
         h = self.norm(self.conv(self.first(x)))
         if x.shape[2:] != h.shape[2:]:
-            x = F.interpolate(x, size=h.shape[2:], mode="area")
+            # Plain numbers: a graph can hold means over an area whose size is a constant.
+            x = F.interpolate(x, size=[int(size) for size in h.shape[2:]], mode="area")
         return F.leaky_relu(h + (x if self.project is None else self.project(x)), SLOPE, inplace=True)
 
 

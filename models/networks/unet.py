@@ -7,6 +7,7 @@ at stride 4 and 8 exist for training (deep supervision); prediction uses the fin
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -63,9 +64,10 @@ class EffNetLite0UNet(nn.Module):
         dropout: float = 0.4,
         drop_rate: float = 0.1,
         decoder_dropout: float = 0.0,
+        expanded: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        self.encoder = EffNetLite0(in_channels, with_head=classes > 0, drop_rate=drop_rate)
+        self.encoder = EffNetLite0(in_channels, with_head=classes > 0, drop_rate=drop_rate, expanded=expanded)
         self.decoder = nn.ModuleList()
         self.channel_dropout = nn.Dropout2d(decoder_dropout)
         deep = SCALE_CHANNELS[-1]
@@ -115,6 +117,12 @@ class EffNetLite0UNet(nn.Module):
 
 
 def masked_mean(features: Tensor, weight: Tensor) -> Tensor:
-    """Mean of (B, C, h, w) under weights (B, 1, H, W); near zero weight gives near zero, not noise."""
-    small = F.interpolate(weight, size=features.shape[2:], mode="area").to(features.dtype)
+    """Mean of (B, C, h, w) under weights (B, 1, H, W); near zero weight gives near zero, not noise.
+
+    H and W are multiples of h and w. Pooling by a constant is what a graph can hold; by area it cannot.
+    """
+    shrink = [
+        int(size) // int(small) for size, small in zip(weight.shape[2:], features.shape[2:], strict=True)
+    ]
+    small = F.avg_pool2d(weight, shrink).to(features.dtype)
     return (features * small).sum((2, 3)) / (small.sum((2, 3)) + 1.0)

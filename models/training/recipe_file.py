@@ -31,7 +31,7 @@ from config.yaml_file import (
 from models.applicability import Text
 from models.grid_steps import Grid
 from models.manifest import Card, Findings, Inference, Memory, ModelInput, OperatingPoint, Task
-from models.networks.registry import EffNetLite0UNetSpec, NetworkSpec, OnnxSpec
+from models.networks.registry import EffNetLite0UNetSpec, NetworkSpec, OnnxCanvasSpec, OnnxSpec
 from models.steps import ImageGate, MinComponent, MinPeak, PostprocessStep, PreprocessStep, Strict, Threshold
 from models.training.cases import DataKind
 from models.training.grid_checks import check_grid
@@ -116,8 +116,8 @@ class RecipeFile(Strict):
                     "structures. Take them out, or use unet@1."
                 )
             return self
-        if isinstance(self.network, OnnxSpec):
-            raise ValueError("network: onnx@1 can be imported and run, but not trained here. Use unet@1.")
+        if isinstance(self.network, OnnxCanvasSpec | OnnxSpec):
+            raise ValueError(f"network: {name} can be imported and run, but not trained here. Use unet@1.")
         if self.grid is None or self.learning is None:
             raise ValueError(f"network: {name} needs the sections grid and learning. Add them.")
         if self.preprocess or self.training is not None or self.fine_tuning is not None:

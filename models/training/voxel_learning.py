@@ -11,7 +11,7 @@ from torch import nn
 from models.grid import labels_to_grid, to_grid
 from models.networks.building import TrainingNoise, build_grid_network, build_own_network
 from models.networks.own_specs import UNetSpec
-from models.networks.registry import EffNetLite0UNetSpec, OnnxSpec
+from models.networks.registry import CanvasNetworkSpec, OnnxSpec
 from models.training.cases import Case
 from models.training.learning import Arrays, KeptCase, Learning, Start
 from models.training.patch_set import GridCase, PatchSet, grid_case, patch_set, planes_of
@@ -56,7 +56,7 @@ def _network(recipe: GridRecipe) -> nn.Module:
     spec = recipe.network
     if isinstance(spec, UNetSpec):
         return build_own_network(spec, TrainingNoise(dropout=recipe.learning.dropout))
-    assert not isinstance(spec, EffNetLite0UNetSpec | OnnxSpec), "the recipe's own check"
+    assert not isinstance(spec, CanvasNetworkSpec | OnnxSpec), "the recipe's own check"
     return build_grid_network(spec)
 
 

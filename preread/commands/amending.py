@@ -51,7 +51,7 @@ def ood(
 
     package = package_named(name, config)
     with bar(f"reading cases with {package.manifest.id}") as progress, _readable(TooFewCases):
-        cases = _generated(package, generated, seed)
+        cases = generated_like(package, generated, seed)
         written, made = add_ood(
             package,
             data,
@@ -148,7 +148,8 @@ def uncertainty(
     sys.stdout.write(f"{card_sentence(block)}\n\nPackage: {written.folder} {written.manifest.version}\n")
 
 
-def _generated(package: "Package", count: int | None, seed: int) -> "list[Case]":
+def generated_like(package: "Package", count: int | None, seed: int) -> "list[Case]":
+    """Generated cases as the package's recipe mixes them in; none without one. `count`: other than its."""
     from models.training.judged_on import NotJudged, judged_on
     from preread.demo.generated_cases import generated_cases
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from preread.commands.amending import calibrate, ood, uncertainty
+from preread.commands.compressing import compress
 from preread.commands.evaluation import compare, evaluate
 from preread.commands.explaining import explain, sanity_rows
 from preread.commands.importing import finish, import_model
@@ -37,6 +38,7 @@ app.command()(explain)
 app.command()(ood)
 app.command()(calibrate)
 app.command()(uncertainty)
+app.command()(compress)
 
 
 @app.command("list")
