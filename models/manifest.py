@@ -13,13 +13,15 @@ from pydantic import Field, model_validator
 from models.applicability import Applicability, Text
 from models.calibration import Calibration
 from models.explanation.block import Explain
-from models.grid_steps import Grid
+from models.grid_steps import Grid, Tiling
+from models.networks.own_specs import CenterNetSpec
 from models.networks.registry import CanvasNetworkSpec, NetworkSpec
 from models.ood.block import Ood
 from models.steps import (
     Argmax,
     FillHoles,
     ImageGate,
+    KeepDetections,
     KeepLargest,
     MinComponent,
     PostprocessStep,
@@ -57,9 +59,9 @@ class Code(Strict):
 
 
 class Task(Strict):
-    """What the network gives: a lesion map, with classes of the whole image or without."""
+    """What the network gives: a lesion map, with classes of the whole image or without; or boxes."""
 
-    kind: Literal["segment", "segment_and_classify"]
+    kind: Literal["segment", "segment_and_classify", "detect"]
 
 
 class ModelInput(Strict):
@@ -286,8 +288,10 @@ class Manifest(Strict):
     @model_validator(mode="after")
     def _parts_agree(self) -> Manifest:
         classes = [item.name for item in self.findings.classes]
-        if len(classes) != self.network.classes:
-            raise ValueError(f"findings name {len(classes)} classes, the network has {self.network.classes}")
+        # A detector's classes are those of boxes, see _check_detector.
+        of_image = 0 if isinstance(self.network, CenterNetSpec) else self.network.classes
+        if len(classes) != of_image:
+            raise ValueError(f"findings name {len(classes)} classes, the network has {of_image}")
         if [item.index for item in self.findings.classes] != list(range(len(classes))):
             raise ValueError("findings.classes must be listed by index, from 0")
         if (self.task.kind == "segment_and_classify") != bool(classes):
@@ -340,10 +344,24 @@ class Manifest(Strict):
             raise ValueError("a network on a grid reads one channel")
         elif len(self.grid.tiling.window) != self.network.dimensions:
             raise ValueError(f"grid.tiling.window must have {self.network.dimensions} sizes")
+        elif isinstance(self.network, CenterNetSpec):
+            self._check_detector(self.grid.tiling, self.network)
         else:
             self._check_heads(self.grid.tiling.lesion_heads, self.network.heads)
         if (self.training is None) == (self.origin is None):
             raise ValueError("exactly one of training and origin must be given")
+
+    def _check_detector(self, tiling: Tiling, network: CenterNetSpec) -> None:
+        """A detector finds one kind of lesion in volumes, and says where, not which voxels."""
+        if network.dimensions != 3 or network.classes != 1 or self.findings.kind != "lesions":
+            raise ValueError(f"{network.registry} in a package finds lesions of one class in 3 dimensions")
+        if tiling.lesion_heads or tiling.mirror or tiling.skip_background or tiling.activation != "sigmoid":
+            raise ValueError(
+                "grid.tiling of a detector has the activation sigmoid, and neither lesion_heads nor mirror "
+                "nor skip_background"
+            )
+        if any(size % step for size, step in zip(tiling.window, network.divisors, strict=True)):
+            raise ValueError(f"grid.tiling.window must have multiples of {network.divisors}")
 
     def _check_heads(self, lesion_heads: tuple[int, ...], heads: int) -> None:
         if (self.findings.kind == "lesions") != bool(lesion_heads):
@@ -357,6 +375,7 @@ class Manifest(Strict):
 
     def _check_steps(self) -> None:
         """Post-processing fits the kind of findings, and the golden case has what is compared."""
+        self._check_detections()
         if self.findings.kind == "lesions":
             if any(isinstance(step, Argmax | KeepLargest) or _segments_of(step) for step in self.postprocess):
                 raise ValueError("postprocess: argmax, keep_largest and segments are for structures")
@@ -381,6 +400,15 @@ class Manifest(Strict):
             raise ValueError(f"postprocess: there are {count} segments")
         if len(self.golden.structure_voxels) != count:
             raise ValueError("golden.structure_voxels needs one number for each structure")
+
+    def _check_detections(self) -> None:
+        """Detectors, and they alone, detect, and their boxes are kept by one step."""
+        detects = isinstance(self.network, CenterNetSpec)
+        if (self.task.kind == "detect") != detects:
+            raise ValueError("task.kind detect is for detectors, and for them alone")
+        keeps = [isinstance(step, KeepDetections) for step in self.postprocess]
+        if detects != any(keeps) or (detects and len(keeps) > 1):
+            raise ValueError("postprocess of a detector is keep_detections alone; no other network has it")
 
     def file(self, role: FileRole) -> PackageFile:
         """The file with a role that occurs once."""

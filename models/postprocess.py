@@ -13,6 +13,7 @@ from models.steps import (
     Argmax,
     FillHoles,
     ImageGate,
+    KeepDetections,
     KeepLargest,
     MinComponent,
     MinPeak,
@@ -70,8 +71,9 @@ def postprocess(
                 mask = drop_components(mask, components_kept_by_size(mask, step, voxel_ml))
             case MinPeak():
                 mask = drop_components(mask, components_kept_by_peak(mask, probability, step))
-            case Argmax() | KeepLargest():
-                raise ValueError(f"{step.step} is for structures, see models.structure_labels")
+            case Argmax() | KeepLargest() | KeepDetections():
+                # See models.structure_labels and models.detection_prediction.
+                raise ValueError(f"{step.step} is for structures or detectors, not for a map of lesions")
             case ImageGate():
                 if class_scores is None:
                     raise ValueError("image_gate needs class scores, the network gave none")

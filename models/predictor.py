@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from models.calibration import calibrated
+from models.detection_prediction import DetectedBoxes, other_detections, predict_detections
 from models.explanation.attention import Attention
 from models.inference.batches import Batches, fitting_batch
 from models.inference.layout import LaidOut, Layout
@@ -58,6 +59,8 @@ class Prediction:
     for a package of lesions
     attention : the heat map of the class, where it was asked for and the package's passed its tests
     likeness : to the training cases; None where the package does not know them
+    detected : boxes of a detector; its lesions are ellipsoids in them, the surest first, with their scores.
+    None for other packages
     """
 
     probability: FloatArray
@@ -69,6 +72,7 @@ class Prediction:
     structure_scores: tuple[float | None, ...] | None = None
     attention: Attention | None = None
     likeness: Likeness | None = None
+    detected: DetectedBoxes | None = None
 
 
 @dataclass(frozen=True)
@@ -145,6 +149,8 @@ class Predictor:
         self._check_source_memory(volume)
         if manifest.findings.kind == "structures":
             return self._predict_structures(volume)
+        if manifest.task.kind == "detect":
+            return self._predict_detections(volume)
         with (
             watched(self.network, self.gauge) as features,
             heard(self.network, manifest.uncertainty) as flips,
@@ -202,9 +208,27 @@ class Predictor:
         assert found.maps is not None, "asked for"
         return found.maps, found.structures.voxels
 
+    def _predict_detections(self, volume: Volume) -> Prediction:
+        with watched(self.network, self.gauge) as features:
+            found = predict_detections(volume, self.package.manifest, self._laid_out, self.device)
+        likeness = self.gauge.judge(volume, case_vector(features)) if self.gauge else None
+        told = (likeness.sentence,) if likeness is not None and likeness.sentence else ()
+        return Prediction(
+            found.score_map,
+            found.labels,
+            found.detected.lesion_scores,
+            None,
+            None,
+            (*found.notes, *told),
+            likeness=likeness,
+            detected=found.detected,
+        )
+
     def verify_golden(self) -> GoldenReport:
         """Predict the package's generated case and compare with what the package says comes out."""
         golden = self.package.manifest.golden
+        if self.package.manifest.task.kind == "detect":
+            return self._verify_detections()
         volume, probability, class_scores = read_golden(self.package)
         if self.package.manifest.findings.kind == "structures":
             return self._verify_structures(volume, probability)
@@ -240,6 +264,18 @@ class Predictor:
                 faults.append(f"probabilities differ by up to {difference:.4f}")
         outlined = sum(count > 0 for count in voxels)
         return GoldenReport(not faults, difference, 0.0, outlined, None, "; ".join(faults) or "as expected")
+
+    def _verify_detections(self) -> GoldenReport:
+        golden = self.package.manifest.golden
+        found = self.predict(golden_volume(read_golden_arrays(self.package)))
+        assert found.detected is not None, "the manifest's own check: this is a detector"
+        faults, difference = other_detections(
+            found.detected, read_golden_boxes(self.package), score_tolerance=golden.probability_tolerance
+        )
+        lesions = len(found.detected.drawn)
+        if lesions != golden.lesions:
+            faults.append(f"{lesions} lesions instead of {golden.lesions}")
+        return GoldenReport(not faults, difference, 0.0, lesions, None, "; ".join(faults) or "as expected")
 
     def _maps(self, volume: Volume) -> tuple[FloatArray, NDArray[np.float64] | None]:
         """Lesion probability on the source grid, and class probabilities where the network has classes."""
@@ -375,6 +411,18 @@ def read_golden(package: Package) -> tuple[Volume, FloatArray, dict[str, float]]
         ) from error
     names = [item.name for item in package.manifest.findings.classes]
     return golden_volume(arrays), probability, dict(zip(names, scores, strict=True))
+
+
+def read_golden_boxes(package: Package) -> DetectedBoxes:
+    """What a detector must find in its golden case: the boxes that are drawn."""
+    try:
+        with np.load(package.path("golden_out"), allow_pickle=False) as stored:
+            boxes, scores = stored["boxes"].astype(np.float64), stored["scores"].astype(np.float64)
+    except (ValueError, KeyError, OSError) as error:
+        raise PackageError(
+            f"golden case is not readable: {error}", where=str(package.folder), remedy=REINSTALL
+        ) from error
+    return DetectedBoxes(boxes, scores, tuple(range(len(boxes))))
 
 
 def read_golden_arrays(package: Package) -> dict[str, NDArray[Any]]:

@@ -162,7 +162,15 @@ class ImageGate(Strict):
     probability: float | None = Field(default=None, gt=0, lt=1)
 
 
+class KeepDetections(Strict):
+    """Of a detector's boxes those of at least this score are findings, the surest `at_most` of them."""
+
+    step: Literal["keep_detections"]
+    score: float = Field(gt=0, lt=1)
+    at_most: int = Field(default=20, ge=1, le=200)
+
+
 PostprocessStep = Annotated[
-    Threshold | Argmax | FillHoles | MinComponent | KeepLargest | MinPeak | ImageGate,
+    Threshold | Argmax | FillHoles | MinComponent | KeepLargest | MinPeak | ImageGate | KeepDetections,
     Field(discriminator="step"),
 ]

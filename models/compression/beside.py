@@ -7,15 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from models.compression.verdict import new_mistakes, newly_drawn
+from models.evaluation.case_result import CaseResult, structures_result
 from models.evaluation.class_figures import ClassCases, image_classes, slice_classes
 from models.evaluation.compare import PairedRow, compare_cases, row_of
-from models.evaluation.evaluate import CaseResult, result_of
+from models.evaluation.evaluate import labels_in
 from models.evaluation.figures import mean_over
 from models.evaluation.kept_predictions import said_of
 from models.evaluation.measures import CaseMeasures, measure
-from models.evaluation.run import scale_in
-from models.evaluation.scales import SCALES, Scale, scale_of
-from models.evaluation.structures import structure_cases
+from models.evaluation.scales import SCALES, Scale, scale_in, scale_of
 from models.package import Package
 from models.predictor import Predictor
 from models.preprocess import PreprocessError
@@ -89,21 +88,18 @@ def beside(both: Both, cases: Sequence[Case], progress: Progress | None = None) 
 
 def _structures(both: Both, cases: Sequence[Case], progress: Progress | None) -> Beside:
     """Mean Dice over the structures of each case; one that the truth does not have is not counted."""
-    count = len(both[0].package.manifest.findings.segments)
+    (scale, kind), labels = _scale(both[0].package), labels_in(both[0].package.manifest)
     results: tuple[list[CaseResult], list[CaseResult]] = ([], [])
-    overlaps: tuple[list[float | None], list[float | None]] = ([], [])
     for done, case in enumerate(cases):
         try:
             found = [predictor.predict(case.volume).labels for predictor in both]
         except PreprocessError:
             continue
-        for labels, kept, values in zip(found, results, overlaps, strict=True):
-            parts = structure_cases(labels, case.labels, count, voxel_ml=None)
-            dices = [one.dice for one in parts if one.dice is not None]
-            values.append(sum(dices) / len(dices) if dices else None)
-            kept.append(result_of(case, labels, None, None))
+        for numbers, kept in zip(found, results, strict=True):
+            kept.append(structures_result(case, numbers, labels, scale_in(case, scale, kind)))
         if progress is not None:
             progress(done + 1, len(cases))
+    overlaps = [[one.dice for one in part] for part in results]
     groups, outlined = [one.group for one in results[0]], [one is not None for one in overlaps[0]]
     row = row_of("dice", [mean_over(values) for values in overlaps], groups, n=sum(outlined), of="cases")
     return Beside(() if row is None else (row,), newly_drawn(*results), frozenset(), tuple(results[1]))

@@ -6,8 +6,8 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from statistics import median
 
+from models.evaluation.case_result import CaseResult
 from models.evaluation.compare import PairedRow
-from models.evaluation.evaluate import CaseResult
 
 SPEED_MIN = 1.5
 SIZE_MAX = 0.5

@@ -8,6 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from models.evaluation.detection_figures import JudgedBoxes
 from models.evaluation.overlap import dice
 from models.evaluation.scales import Scale
 from models.evaluation.structures import StructureCase, mean_dice, structure_cases
@@ -20,6 +21,7 @@ class CaseResult:
 
     dice : of the lesion, or the mean over the structures that the truth has; None: nothing to outline
     structures : each by its number, of a package of structures
+    boxes : of a detector
     """
 
     name: str
@@ -34,18 +36,21 @@ class CaseResult:
     found_class: str | None
     class_scores: dict[str, float] | None
     structures: tuple[StructureCase, ...] = ()
+    boxes: JudgedBoxes | None = None
 
 
 def result_from(content: Mapping[str, Any]) -> CaseResult:
     """A result from what `plain_result` made of it, read back as JSON."""
     structures = tuple(StructureCase(**one) for one in content.get("structures", ()))
-    return CaseResult(**{**content, "structures": structures})
+    boxes = content.get("boxes")
+    judged = None if boxes is None else JudgedBoxes(**boxes)
+    return CaseResult(**{**content, "structures": structures, "boxes": judged})
 
 
 def plain_result(result: CaseResult) -> dict[str, Any]:
-    """A result as JSON values; without structures where there are none, as it was before there were any."""
+    """A result as JSON values; without structures and boxes where there are none, as it was."""
     content = asdict(result)
-    return content if result.structures else {key: content[key] for key in content if key != "structures"}
+    return {key: value for key, value in content.items() if value or key not in ("structures", "boxes")}
 
 
 def result_of(

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from models.evaluation.bootstrap import interval, widened
 from models.evaluation.case_result import CaseResult, result_of, structures_result
 from models.evaluation.classification import accuracy, auc
+from models.evaluation.detection_figures import JudgedBoxes, detection_rows, judged_boxes
 from models.evaluation.figures import FigureMaker
 from models.evaluation.overlap import mean_of_known
 from models.evaluation.scales import Scale, scale_in
@@ -110,6 +111,9 @@ def figures_of(
     """The figures of a data set. `unit`: what a case of a data set of one's own is called."""
     if any(result.structures for result in results):
         return figures_of_structures(results, unit)
+    boxes = [result.boxes for result in results if result.boxes is not None]
+    if results and len(boxes) == len(results):
+        return detector_figures(results, boxes, unit)
     if kind == "own":
         return own_figures(results, unit)
     if kind == "brain-flair":
@@ -137,7 +141,10 @@ def subset_of(split: Split, kind: DataKind, subset: Subset) -> list[Listed]:
 def judge(predictor: Predictor, case: Case) -> CaseResult:
     """Predict one case and compare."""
     prediction = predictor.predict(case.volume)
-    return result_of(case, prediction.labels, prediction.class_name, prediction.class_scores)
+    result = result_of(case, prediction.labels, prediction.class_name, prediction.class_scores)
+    if prediction.detected is None:
+        return result
+    return replace(result, boxes=judged_boxes(case, prediction.detected))
 
 
 def judge_structures(predictor: Predictor, case: Case, scale: Scale) -> CaseResult:
@@ -279,3 +286,14 @@ def own_figures(results: Sequence[CaseResult], unit: CaseWord) -> tuple[Figure, 
             ci95 = widened(ci95, len(set(groups)))
         figures.append(Figure(metric, figure(np.arange(len(part))), ci95, len(part), unit))
     return tuple(figures)
+
+
+def detector_figures(
+    results: Sequence[CaseResult], boxes: Sequence[JudgedBoxes], unit: CaseWord
+) -> tuple[Figure, ...]:
+    """What a detector declares, see models.evaluation.detection_figures; drawn by group."""
+    groups, everything = [result.group for result in results], np.arange(len(results))
+    return tuple(
+        Figure(metric, figure(everything), interval(figure, groups), len(results), unit)
+        for metric, figure in detection_rows(boxes).items()
+    )

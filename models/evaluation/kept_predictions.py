@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from models.detection_prediction import DetectedBoxes
 from models.postprocess import Labels
 from models.predictor import Prediction, Predictor
 from models.volume import Volume
@@ -34,6 +35,7 @@ class Said:
     lesion_scores: tuple[float, ...]
     class_scores: dict[str, float] | None
     class_name: str | None
+    detected: DetectedBoxes | None = None
 
     @property
     def probability(self) -> NDArray[np.float32]:
@@ -49,6 +51,7 @@ def said_of(prediction: Prediction) -> Said:
         prediction.lesion_scores,
         prediction.class_scores,
         prediction.class_name,
+        prediction.detected,
     )
 
 
@@ -106,6 +109,9 @@ def read_said(path: Path) -> Said | None:
                 tuple(words["lesion_scores"]),
                 words["class_scores"],
                 words["class_name"],
+                DetectedBoxes(stored["boxes"], stored["box_scores"], tuple(words["drawn"]))
+                if "boxes" in stored.files
+                else None,
             )
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
@@ -114,12 +120,16 @@ def read_said(path: Path) -> Said | None:
 def write_said(path: Path, said: Said) -> None:
     """Keep a prediction."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    words = {
+    words: dict[str, Any] = {
         "lesion_scores": said.lesion_scores,
         "class_scores": said.class_scores,
         "class_name": said.class_name,
     }
+    boxes: dict[str, Any] = {}
+    if said.detected is not None:
+        words["drawn"] = said.detected.drawn
+        boxes = {"boxes": said.detected.boxes, "box_scores": said.detected.scores}
     partial = path.with_suffix(".partial")
     with partial.open("wb") as stream:
-        np.savez_compressed(stream, levels=said.levels, labels=said.labels, words=json.dumps(words))
+        np.savez_compressed(stream, levels=said.levels, labels=said.labels, words=json.dumps(words), **boxes)
     partial.rename(path)

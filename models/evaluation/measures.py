@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.evaluation.case_result import CaseResult, result_of, structures_result
+from models.evaluation.detection_figures import judged_boxes
+from models.evaluation.detections import hits_of_boxes
 from models.evaluation.kept_predictions import Said
 from models.evaluation.lesions import diameters, match_lesions, numbered
 from models.evaluation.overlap import OutlineKind, iou, outline_kind
@@ -83,7 +85,10 @@ def measure(case: Case, said: Said, steps: Sequence[PostprocessStep], scale: Sca
     at_shipped = match_lesions(said.labels, lesions, said.lesion_scores)
     is_found = {hit.truth for hit in at_shipped.hits}
     return CaseMeasures(
-        result=result_of(case, said.labels, said.class_name, said.class_scores),
+        result=replace(
+            result_of(case, said.labels, said.class_name, said.class_scores),
+            boxes=None if said.detected is None else judged_boxes(case, said.detected),
+        ),
         kind=outline_kind(found, truth),
         iou=iou(found, truth),
         nsd=nsd(found, truth, scale.spacing, scale.tolerance),
@@ -111,12 +116,20 @@ def candidates_of(
 
     The other steps drop the small and unsure: they choose one operating point, and a curve has all of them.
     """
+    if said.detected is not None:
+        found, _ = hits_of_boxes(said.detected.boxes, lesions)
+        return boxes_drawn(said.detected.scores, found > 0)
     outline = [step for step in steps if isinstance(step, Threshold | FillHoles)]
     probability = said.probability
     labels = postprocess(probability, outline, voxel_ml=None, class_scores=None).labels
     peaks = np.zeros(int(labels.max()) + 1, np.float32)
     np.maximum.at(peaks, labels.ravel(), probability.ravel())
     return drawn_lesions(labels, lesions, [float(peak) for peak in peaks[1:]])
+
+
+def boxes_drawn(scores: NDArray[np.float64], is_hit: NDArray[np.bool_]) -> tuple[DrawnLesion, ...]:
+    """A detector's candidates, each with its score and whether it is a hit."""
+    return tuple(DrawnLesion(float(score), bool(hit)) for score, hit in zip(scores, is_hit, strict=True))
 
 
 def precise_of(said: Said, lesions: NDArray[np.int64], iou_min: float) -> tuple[DrawnLesion, ...]:

@@ -151,10 +151,13 @@ def lesions_found(package: Package, on: JudgedOn, cases: Sequence[JudgedCase], s
     measures = [case.measures for case in cases]
     classes = classes_of(package, cases)
     report = class_report(classes)
+    declared = declared_figures(on, cases, subset)
+    known = {one.metric for one in declared}
     figures = (
-        *declared_figures(on, cases, subset),
+        *declared,
         *outline_figures(measures, scale, word),
-        *lesion_figures(measures, scale, word),
+        # A detector declares its CPM itself.
+        *(one for one in lesion_figures(measures, scale, word) if one.metric not in known),
         # The area under the curve of the declared classes is declared itself.
         *(one for one in class_figures(classes) if kind != "breast-us" or one.metric != "class_auc"),
     )

@@ -89,7 +89,7 @@ def structures_on_grid(
     chosen = fit(demand, room, batch=batch)
     skip = grid.tiling.skip_background
     pieces = stream_logits(
-        _on(network, device, torch.device(chosen.device)),
+        on_device(network, device, torch.device(chosen.device)),
         gridded.image[None],
         grid.tiling,
         heads=wanted.heads,
@@ -202,7 +202,7 @@ def _demand(
     )
 
 
-def _on(network: Network, has: torch.device, wants: torch.device) -> Network:
+def on_device(network: Network, has: torch.device, wants: torch.device) -> Network:
     """The network on another device, as a copy: the loaded one stays where it is."""
     if has.type == wants.type or not isinstance(network, nn.Module):
         return network

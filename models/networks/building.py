@@ -82,7 +82,7 @@ def build_network(
     )
 
 
-def build_declared(spec: CanvasNetworkSpec | GridNetworkSpec) -> nn.Module:
+def build_declared(spec: CanvasNetworkSpec | GridNetworkSpec | CenterNetSpec) -> nn.Module:
     """The network that a package names, with fresh weights; ONNX brings its own (see onnx_network).
 
     Raises
@@ -94,15 +94,19 @@ def build_declared(spec: CanvasNetworkSpec | GridNetworkSpec) -> nn.Module:
     return build_network(spec) if isinstance(spec, EffNetLite0UNetSpec) else build_grid_network(spec)
 
 
-def build_grid_network(spec: UNetSpec | NnUNetPlainSpec | NnUNetResEncSpec | MonaiNetworkSpec) -> nn.Module:
+def build_grid_network(
+    spec: UNetSpec | NnUNetPlainSpec | NnUNetResEncSpec | MonaiNetworkSpec | CenterNetSpec,
+) -> nn.Module:
     """A network of many heads with fresh weights: (B, in_channels, ...) -> (B, heads, ...) logits.
+
+    A detector gives its maps instead.
 
     Raises
     ------
     PrereadError
         It would have more parameters than are ever built.
     """
-    if isinstance(spec, UNetSpec):
+    if isinstance(spec, UNetSpec | CenterNetSpec):
         return build_own_network(spec)
     if isinstance(spec, NnUNetPlainSpec | NnUNetResEncSpec):
         return _measured(lambda: Members([NnUNet(spec) for _ in range(spec.members)]), spec.registry)

@@ -84,22 +84,42 @@ def decode(maps: CenterMaps, *, stride: tuple[int, ...], count: int, iou: float)
     count : peaks considered in each image, over all classes
     iou : boxes of one class that overlap a surer one by more are dropped
     """
-    heat = torch.sigmoid(maps.heat.float())
-    pool = F.max_pool2d if heat.dim() == 4 else F.max_pool3d
-    heat = heat * (pool(heat, 3, stride=1, padding=1) == heat)  # a peak is highest among its neighbours
-    cells = heat.shape[2:]
-    total = cells.numel()
-    found = []
-    for peaks, offset, size in zip(heat, maps.offset.float(), maps.size.float(), strict=True):
-        scores, places = peaks.flatten().topk(min(count, peaks.numel()))
-        is_peak = scores > 0
-        scores, places = scores[is_peak], places[is_peak]
-        classes, place = places // total, places % total
-        corner = torch.stack(torch.unravel_index(place, cells), 1).float()  # (n, d) cells
-        step = corner.new_tensor(stride)
-        centre = (corner + offset.flatten(1)[:, place].T) * step
-        extent = torch.exp(size.flatten(1)[:, place].T.clamp(max=SIZE_LOGARITHM_MAX)) * step
-        boxes = from_centres(centre, extent)
-        kept = suppressed(boxes, scores, classes, iou=iou, count=count)
-        found.append(Detections(boxes[kept], classes[kept], scores[kept]))
-    return found
+    each = zip(peaks_of(maps.heat), maps.offset.float(), maps.size.float(), strict=True)
+    return [without_rivals(boxes_at(*one, stride=stride, count=count), iou=iou, count=count) for one in each]
+
+
+def peaks_of(heat: Tensor) -> Tensor:
+    """(B, classes, ...) logits -> scores of cells that are highest among their neighbours, 0 elsewhere."""
+    scores = torch.sigmoid(heat.float())
+    pool = F.max_pool2d if scores.dim() == 4 else F.max_pool3d
+    return scores * (pool(scores, 3, stride=1, padding=1) == scores)
+
+
+def boxes_at(
+    peaks: Tensor, offset: Tensor, size: Tensor, *, stride: tuple[int, ...], count: int, first_cell: int = 0
+) -> Detections:
+    """The strongest peaks of one image as boxes in voxels, the surest first; rivals are still among them.
+
+    Parameters
+    ----------
+    peaks : (classes, ...) as `peaks_of` gives them
+    offset, size : (d, ...)
+    first_cell : along the first axis, where the maps are a part of larger ones
+    """
+    cells = peaks.shape[1:]
+    scores, places = peaks.flatten().topk(min(count, peaks.numel()))
+    is_peak = scores > 0
+    scores, places = scores[is_peak], places[is_peak]
+    classes, place = places // cells.numel(), places % cells.numel()
+    corner = torch.stack(torch.unravel_index(place, cells), 1).float()  # (n, d) cells
+    corner[:, 0] += first_cell
+    step = corner.new_tensor(stride)
+    centre = (corner + offset.flatten(1)[:, place].T) * step
+    extent = torch.exp(size.flatten(1)[:, place].T.clamp(max=SIZE_LOGARITHM_MAX)) * step
+    return Detections(from_centres(centre, extent), classes, scores)
+
+
+def without_rivals(found: Detections, *, iou: float, count: int) -> Detections:
+    """The surest of boxes that overlap, at most so many."""
+    kept = suppressed(found.boxes, found.scores, found.classes, iou=iou, count=count)
+    return Detections(found.boxes[kept], found.classes[kept], found.scores[kept])

@@ -103,6 +103,11 @@ class CenterNetSpec(StagesSpec):
             product = [size * step for size, step in zip(product, stride, strict=True)]
         return tuple(product)
 
+    @property
+    def heads(self) -> int:
+        """Maps that come out: heat of each class, offset and size along each axis."""
+        return self.classes + 2 * self.dimensions
+
 
 class Rcnn2dSpec(Strict):
     """`rcnn2d@1`: a two-stage detector with a feature pyramid; see models.networks.rcnn."""

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from models.networks.own_specs import OwnSpec, UNetSpec
+from models.networks.own_specs import CenterNetSpec, OwnSpec, UNetSpec
 from models.networks.spec_parts import (
     PARAMETERS_MAX,
     STAGES_MAX,
@@ -216,6 +216,6 @@ MonaiNetworkSpec = MonaiUNetSpec | MonaiBasicUNetSpec | MonaiSegResNetSpec | Mon
 GridNetworkSpec = UNetSpec | NnUNetPlainSpec | NnUNetResEncSpec | OnnxSpec | MonaiNetworkSpec
 CanvasNetworkSpec = EffNetLite0UNetSpec | OnnxCanvasSpec
 # What a package may name: what models.predictor runs.
-NetworkSpec = Annotated[CanvasNetworkSpec | GridNetworkSpec, Field(discriminator="registry")]
+NetworkSpec = Annotated[CanvasNetworkSpec | GridNetworkSpec | CenterNetSpec, Field(discriminator="registry")]
 # What may be built and trained: every entry but graphs.
 RegistrySpec = Annotated[EffNetLite0UNetSpec | GridNetworkSpec | OwnSpec, Field(discriminator="registry")]

@@ -23,6 +23,7 @@ from models.manifest import Evaluation, FileRole, Golden, Manifest, PackageFile,
 from models.networks.building import build_declared, parameter_count
 from models.package import MANIFEST_NAME, Package, digest_of, hash_of, load_package
 from models.predictor import Predictor, golden_volume
+from models.simulation.cases import golden_phantom
 from models.training.card import card_text
 from models.training.card_pictures import PicturedCase, draw_pictures
 from models.training.golden import golden_for_window, golden_input
@@ -30,6 +31,7 @@ from models.training.judged_on import JudgedOn
 from models.training.pretrained import PRETRAINED_NAME
 from models.training.recipe_file import RecipeFile
 from models.training.run import TrainingRun
+from models.training.sections import GeneratedNodulesData
 from models.training.split import Split
 
 WEIGHTS, GOLDEN_IN, GOLDEN_OUT, CARD, RECIPE, SPLIT = (
@@ -157,6 +159,8 @@ def golden_of(recipe: RecipeFile) -> dict[str, NDArray[Any]]:
         return golden_for_window(recipe.grid.tiling.window)
     if recipe.kind != "own":
         return golden_input(recipe.kind)
+    if isinstance(recipe.data, GeneratedNodulesData):
+        return golden_phantom(recipe.data.slab_mm, recipe.data.pixel_mm)
     return golden_input("breast-us" if recipe.input.unit == "image" else "brain-flair")
 
 
@@ -206,6 +210,10 @@ def write_golden(predictor: Predictor, arrays: dict[str, NDArray[Any]], golden: 
         return golden.model_copy(update={"structure_voxels": voxels})
     prediction = predictor.predict(volume)
     expected: dict[str, Any] = {"probability": prediction.probability.astype(np.float16)}
+    if prediction.detected is not None:
+        # A corner that moves by a rounding turns whole voxels: boxes are compared, not what is drawn.
+        scores = np.array(prediction.lesion_scores)
+        expected = {"boxes": prediction.detected.of_lesions, "scores": scores}
     if prediction.class_scores is not None:
         expected["class_scores"] = np.array(list(prediction.class_scores.values()))
     np.savez_compressed(predictor.package.path("golden_out"), **expected)

@@ -20,6 +20,12 @@ METRIC_WORDS = {
     "dice_per_case_median": "Dice per case, median, where there is something to outline",
     "negatives_drawn_on": "share of cases with nothing to outline that are drawn on",
     "class_accuracy": "share of cases whose class is right",
+    "cpm": "sensitivity, mean at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false findings per study (CPM)",
+    "cpm_from_6_mm": "CPM of lesions of 6 mm and more",
+    "cpm_from_8_mm": "CPM of lesions of 8 mm and more",
+    "sensitivity_at_1_false": "share of lesions found at 1 false finding per study",
+    "lesions_found": "share of lesions found at the shipped setting",
+    "false_findings_per_study": "false findings per study at the shipped setting, mean",
 }
 
 

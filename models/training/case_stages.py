@@ -10,11 +10,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from models.package import hash_of
+from models.simulation.cases import VERSION as GENERATOR
 from models.training import cache
 from models.training.cases import CasesError, list_cases
 from models.training.judged_on import CasesIn
 from models.training.order import VERSIONS, Order
 from models.training.prepared import EXCLUDED, write_prepared
+from models.training.sections import GeneratedNodulesData
 from models.training.split import (
     Split,
     check_against_folder,
@@ -56,7 +58,8 @@ def prepare(order: Order, work: Work) -> CasesIn:
 
 def _prepared(order: Order, work: Work) -> Path:
     recipe, data, folder = order.recipe, order.recipe.data, order.data_folder
-    if not folder.is_dir():
+    is_made = isinstance(data, GeneratedNodulesData)
+    if not is_made and not folder.is_dir():
         raise CasesError(f"{folder} is no folder", remedy="Correct data.folder, or give --data.")
     about = {"name", "licence", "citation", "unit", "folder"}
     inputs = {
@@ -65,7 +68,7 @@ def _prepared(order: Order, work: Work) -> Path:
         "unit": recipe.input.unit,
         "classes": list(recipe.classes),
         **({"structures": recipe.findings.structures} if recipe.findings.structures else {}),
-        "files": files_sha256(folder, work.folder),
+        "files": f"generator {GENERATOR}" if is_made else files_sha256(folder, work.folder),
     }
 
     def make(out: Path) -> None:

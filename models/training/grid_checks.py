@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from models.grid_steps import Grid
-from models.networks.own_specs import UNetSpec
+from models.networks.own_specs import CenterNetSpec, UNetSpec
 from models.networks.registry import MonaiNetworkSpec, NnUNetPlainSpec, NnUNetResEncSpec
-from models.training.settings import TrainSettings, VoxelLabels
+from models.training.settings import LesionBoxes, TrainSettings, VoxelLabels
 
-TrainedOnGrid = UNetSpec | NnUNetPlainSpec | NnUNetResEncSpec | MonaiNetworkSpec
+TrainedOnGrid = UNetSpec | NnUNetPlainSpec | NnUNetResEncSpec | MonaiNetworkSpec | CenterNetSpec
 
 
 def check_grid(network: TrainedOnGrid, grid: Grid, learning: TrainSettings, structures: int) -> None:
@@ -23,6 +23,9 @@ def check_grid(network: TrainedOnGrid, grid: Grid, learning: TrainSettings, stru
         With the place, the reason and the remedy.
     """
     objective = learning.objective
+    if isinstance(network, CenterNetSpec):
+        _check_detector(network, grid, learning, structures)
+        return
     if not isinstance(objective, VoxelLabels):
         raise ValueError(
             f"learning.objective: {network.registry} learns voxel_labels. Correct learning.objective.learns."
@@ -39,7 +42,27 @@ def check_grid(network: TrainedOnGrid, grid: Grid, learning: TrainSettings, stru
             f"grid.tiling.lesion_heads must be {list(lesion_heads)}, it is {list(tiling.lesion_heads)}. "
             "Correct it."
         )
-    for name, sizes in (("learning.objective.patch", objective.patch), ("grid.tiling.window", tiling.window)):
+    _check_sizes(network, objective.patch, tiling.window)
+
+
+def _check_detector(network: CenterNetSpec, grid: Grid, learning: TrainSettings, structures: int) -> None:
+    objective = learning.objective
+    if not isinstance(objective, LesionBoxes) or structures:
+        raise ValueError(
+            f"learning.objective: {network.registry} learns lesion_boxes, and finds lesions. Correct "
+            "learning.objective.learns and findings.kind."
+        )
+    tiling = grid.tiling
+    if network.dimensions != 3 or network.classes != 1 or tiling.activation != "sigmoid":
+        raise ValueError(
+            f"network: {network.registry} in a package finds one class in 3 dimensions, and "
+            "grid.tiling.activation is sigmoid. Correct them."
+        )
+    _check_sizes(network, objective.patch, tiling.window)
+
+
+def _check_sizes(network: TrainedOnGrid, patch: tuple[int, ...], window: tuple[int, ...]) -> None:
+    for name, sizes in (("learning.objective.patch", patch), ("grid.tiling.window", window)):
         if len(sizes) != network.dimensions:
             raise ValueError(
                 f"{name} has {len(sizes)} sizes, network.dimensions is {network.dimensions}. Correct one."

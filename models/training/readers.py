@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.simulation.cases import phantoms
 from models.training.cases import LPS_FROM_RAS, CasesError
 from models.training.prepared import FoundCase, LeftOut
-from models.training.sections import DataSection, PairsData, TableData
+from models.training.sections import DataSection, GeneratedNodulesData, PairsData, TableData
 from models.volume import Volume, VolumeError
 
 # Data section, folder and what is one case ("series" or "image") in; what was found out.
@@ -99,7 +100,20 @@ def read_pairs(section: DataSection, folder: Path, unit: str) -> Iterator[FoundC
         )
 
 
-READERS: Mapping[str, Reader] = {"table": read_table, "pairs": read_pairs}
+def generate_nodules(section: DataSection, folder: Path, unit: str) -> Iterator[FoundCase | LeftOut]:
+    """Phantoms with nodules; the folder is not looked at."""
+    assert isinstance(section, GeneratedNodulesData)
+    for name, drawn in phantoms(
+        section.phantoms, section.seed, slab_mm=section.slab_mm, pixel_mm=section.pixel_mm
+    ):
+        yield FoundCase(name, name, None, drawn.volume, drawn.labels)
+
+
+READERS: Mapping[str, Reader] = {
+    "table": read_table,
+    "pairs": read_pairs,
+    "generated-nodules": generate_nodules,
+}
 
 
 def _matching(folder: Path, pattern: str) -> dict[str, Path]:

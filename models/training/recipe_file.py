@@ -31,8 +31,18 @@ from config.yaml_file import (
 from models.applicability import Text
 from models.grid_steps import Grid
 from models.manifest import Card, Findings, Inference, Memory, ModelInput, OperatingPoint, Task
+from models.networks.own_specs import CenterNetSpec
 from models.networks.registry import EffNetLite0UNetSpec, NetworkSpec, OnnxCanvasSpec, OnnxSpec
-from models.steps import ImageGate, MinComponent, MinPeak, PostprocessStep, PreprocessStep, Strict, Threshold
+from models.steps import (
+    ImageGate,
+    KeepDetections,
+    MinComponent,
+    MinPeak,
+    PostprocessStep,
+    PreprocessStep,
+    Strict,
+    Threshold,
+)
 from models.training.cases import DataKind
 from models.training.grid_checks import check_grid
 from models.training.recipes import FineTuning, GridRecipe, Recipe, RunRecipe, TrainingSettings
@@ -47,7 +57,7 @@ from models.training.sections import (
 from models.training.settings import TrainSettings
 
 FORMAT = "preread-recipe/1"
-SHIPPED = ("brain-flair-lesion", "breast-us-lesion", "hippocampus-volume")
+SHIPPED = ("brain-flair-lesion", "breast-us-lesion", "hippocampus-volume", "chest-ct-nodule")
 MEMORY = Memory(base=200 << 20, per_canvas_pixel=1200, per_voxel=60)  # measured on the shipped network
 GRID_MEMORY = Memory(base=200 << 20, per_canvas_pixel=2000, per_voxel=24)  # of U-Nets of 32 maps and fewer
 
@@ -86,9 +96,11 @@ class RecipeFile(Strict):
     @model_validator(mode="after")
     def _parts_agree(self) -> RecipeFile:
         names = self.classes
-        if len(names) != self.network.classes:
+        # A detector's classes are those of boxes.
+        of_image = 0 if isinstance(self.network, CenterNetSpec) else self.network.classes
+        if len(names) != of_image:
             raise ValueError(
-                f"findings.classes names {len(names)} classes, network.classes is {self.network.classes}. "
+                f"findings.classes names {len(names)} classes, network.classes is {of_image}. "
                 "Make the two agree."
             )
         if [item.index for item in self.findings.classes] != list(range(len(names))):
@@ -173,6 +185,8 @@ class RecipeFile(Strict):
     @property
     def task(self) -> Task:
         """As model.json has it."""
+        if isinstance(self.network, CenterNetSpec):
+            return Task(kind="detect")
         return Task(kind="segment_and_classify" if self.classes else "segment")
 
     @property
@@ -189,6 +203,8 @@ class RecipeFile(Strict):
                 thresholds["probability"] = step.probability
             elif isinstance(step, MinPeak):
                 thresholds["peak"] = step.probability
+            elif isinstance(step, KeepDetections):
+                thresholds["score"] = step.score
             elif isinstance(step, MinComponent) and step.minimum_ml is not None:
                 thresholds["minimum_ml"] = step.minimum_ml
             elif isinstance(step, MinComponent) and step.minimum_share is not None:

@@ -20,6 +20,7 @@ from models.manifest import (
     StructureTotal,
     TrainingData,
 )
+from models.simulation.phantom import SLAB_MM
 from models.steps import Strict
 
 FilePattern = Annotated[str, Field(min_length=1, max_length=300)]
@@ -94,8 +95,27 @@ class DicomSegData(DataSection):
     classes: str | None = None
 
 
+class GeneratedNodulesData(DataSection):
+    """Phantoms of the chest with nodules after the statistics of LIDC-IDRI, see models.simulation.
+
+    Nothing is read: phantom n is made from the seed and n, and is a group of its own.
+    """
+
+    reader: Literal["generated-nodules"]
+    phantoms: int = Field(ge=1, le=10_000)
+    seed: int = 45
+    # Slices, rows, columns: how much chest. A part of it has less of what is not a nodule.
+    slab_mm: tuple[
+        Annotated[float, Field(ge=16, le=400)],
+        Annotated[float, Field(ge=180, le=400)],
+        Annotated[float, Field(ge=240, le=500)],
+    ] = SLAB_MM
+    pixel_mm: Annotated[float, Field(ge=0.5, le=5)] | None = None  # None: drawn for each, as scanners differ
+
+
 DataSource = Annotated[
-    BrainFlairData | BreastUsData | TableData | PairsData | DicomSegData, Field(discriminator="reader")
+    BrainFlairData | BreastUsData | TableData | PairsData | DicomSegData | GeneratedNodulesData,
+    Field(discriminator="reader"),
 ]
 
 

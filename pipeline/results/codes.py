@@ -37,6 +37,7 @@ NO_UNITS: Final = Code("1", "UCUM", "no units")
 REPORT_TITLE: Final = Code("126000", "DCM", "Imaging Measurement Report")
 DEVICE: Final = Code("121007", "DCM", "Device")
 OUTLINE: Final = Code("111041", "DCM", "Outline")
+BOUNDED_BY: Final = Code("75958009", "SCT", "Bounded by")
 
 # What the report says about the whole study or image.
 PRESENCE: Final = Code("121052", "DCM", "Presence of property")

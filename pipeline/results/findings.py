@@ -78,6 +78,7 @@ class ModelIdentity:
     urgent_ml : total volume of lesions from which a study is urgent; None: never by volume
     structures : what it looks for in every study, by number; empty: it looks for lesions
     totals : of structures
+    outlines_extents : its outlines are approximate extents, ellipsoids in boxes, and not boundaries
     """
 
     id: str
@@ -92,6 +93,7 @@ class ModelIdentity:
     urgent_ml: float | None = None
     structures: tuple[SegmentPlan, ...] = ()
     totals: tuple[TotalPlan, ...] = ()
+    outlines_extents: bool = False
 
     @property
     def outlines_structures(self) -> bool:

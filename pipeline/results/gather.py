@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from models.explanation.attention import CAPTION
 from models.predictor import Prediction
 from pipeline.reading.source_series import SourceSeries
@@ -46,7 +49,7 @@ def gather_findings(
         found.append(
             SourceFindings(
                 labels=labels,
-                lesions=tuple(measure(labels, source.volume, scores)),
+                lesions=tuple(measure(labels, source.volume, scores, boxes_of(prediction))),
                 class_name=prediction.class_name,
                 class_scores=dict(prediction.class_scores or {}),
                 notes=(*source.notes, *prediction.notes),
@@ -69,6 +72,11 @@ def gather_findings(
         deciding_source=deciding,
         notes=notes,
     )
+
+
+def boxes_of(prediction: Prediction) -> NDArray[np.float64] | None:
+    """(lesions, 6) of what a detector drew; None of what was outlined."""
+    return None if prediction.detected is None else prediction.detected.of_lesions
 
 
 def _numbered(

@@ -19,7 +19,12 @@ from pipeline.results.findings import Box, Lesion
 from pipeline.results.outline import Diameters, Mask, Point, Points, diameters, outlines, signed_area
 
 
-def measure(labels: NDArray[np.uint16], volume: Volume, scores: Sequence[float] = ()) -> list[Lesion]:
+def measure(
+    labels: NDArray[np.uint16],
+    volume: Volume,
+    scores: Sequence[float] = (),
+    boxes: NDArray[np.float64] | None = None,
+) -> list[Lesion]:
     """Measure every lesion of a label array.
 
     Parameters
@@ -27,6 +32,8 @@ def measure(labels: NDArray[np.uint16], volume: Volume, scores: Sequence[float] 
     labels : (slices, rows, columns), 0 outside, 1..n without gaps
     volume : the volume the labels belong to; only its shape and spacings are used
     scores : one per lesion, 0..1; may be empty
+    boxes : (n, 6) of a detector's lesions, low and high corners in voxels; their diameters are then those of
+    the boxes, since what is drawn in them is no outline
 
     Returns
     -------
@@ -40,25 +47,36 @@ def measure(labels: NDArray[np.uint16], volume: Volume, scores: Sequence[float] 
     if labels.shape != volume.shape:
         raise ValueError(f"labels of shape {labels.shape} for a volume of shape {volume.shape}")
     # scipy gives None for a label that does not occur, which its type stubs leave out.
-    boxes = cast("list[Box | None]", ndimage.find_objects(labels))
-    if scores and len(scores) != len(boxes):
-        raise ValueError(f"{len(scores)} scores for {len(boxes)} lesions")
+    places = cast("list[Box | None]", ndimage.find_objects(labels))
+    if scores and len(scores) != len(places):
+        raise ValueError(f"{len(scores)} scores for {len(places)} lesions")
     lesions = []
-    for label, box in enumerate(boxes, start=1):
+    for label, box in enumerate(places, start=1):
         if box is None:
             raise ValueError(f"label {label} is missing: labels must be 1..n without gaps")
         score = float(scores[label - 1]) if scores else None
-        lesions.append(_measure_one(labels, volume, label, box, score))
+        given = None if boxes is None else boxes[label - 1]
+        lesions.append(_measure_one(labels, volume, label, box, score, given))
     return lesions
 
 
 def _measure_one(
-    labels: NDArray[np.uint16], volume: Volume, label: int, box: Box, score: float | None
+    labels: NDArray[np.uint16],
+    volume: Volume,
+    label: int,
+    box: Box,
+    score: float | None,
+    given: NDArray[np.float64] | None,
 ) -> Lesion:
     mask = labels[box] == label
     spacing = volume.pixel_spacing_mm
     index, outline, size = _longest(mask, spacing or (1.0, 1.0))
     offset = np.array([box[1].start, box[2].start], dtype=np.float64)
+    if given is None:
+        long_ends, short_ends = _shifted(size.long_ends, offset), _shifted(size.short_ends, offset)
+    else:
+        size = box_diameters(given, spacing or (1.0, 1.0))
+        long_ends, short_ends = size.long_ends, size.short_ends
     voxels, area_px = int(mask.sum()), int(mask[index].sum())
     return Lesion(
         label=label,
@@ -73,10 +91,28 @@ def _measure_one(
         short_axis_mm=None if spacing is None else size.short,
         long_axis_px=size.long if spacing is None else None,
         short_axis_px=size.short if spacing is None else None,
-        long_ends=_shifted(size.long_ends, offset),
-        short_ends=_shifted(size.short_ends, offset),
+        long_ends=long_ends,
+        short_ends=short_ends,
         outline=outline + offset,
     )
+
+
+def box_diameters(box: NDArray[np.float64], spacing: tuple[float, float]) -> Diameters:
+    """Sides of a box (low and high corners: slice, row, column) within the slice, through its middle.
+
+    Parameters
+    ----------
+    spacing : of rows and columns; the sides have its unit, the ends are (row, column)
+    """
+    # Corners are counted from the outer border of the first pixel, ends from its centre.
+    (top, left), (bottom, right) = box[1:3] - 0.5, box[4:6] - 0.5
+    row, column = (top + bottom) / 2, (left + right) / 2
+    down = ((float(top), float(column)), (float(bottom), float(column)))
+    across = ((float(row), float(left)), (float(row), float(right)))
+    height, width = float((bottom - top) * spacing[0]), float((right - left) * spacing[1])
+    if height > width:
+        return Diameters(long=height, short=width, long_ends=down, short_ends=across)
+    return Diameters(long=width, short=height, long_ends=across, short_ends=down)
 
 
 def _longest(mask: Mask, spacing: tuple[float, float]) -> tuple[int, Points, Diameters]:

@@ -59,6 +59,7 @@ def model_identity(package: Package) -> ModelIdentity:
         urgent_ml=manifest.findings.urgent_ml,
         structures=plans if has_structures else (),
         totals=tuple(TotalPlan(one.label, one.segments) for one in manifest.findings.totals),
+        outlines_extents=manifest.task.kind == "detect",
     )
 
 

@@ -31,6 +31,7 @@ from pipeline.results.source_repair import RepairedSource
 
 SEG_CLASS: Final = "1.2.840.10008.5.1.4.1.1.66.4"
 _LABEL_MAX: Final = 64
+_EXTENT: Final = " (approximate extent)"
 _CONTENT_LABEL: Final = "AI_LESIONS"
 _CONTENT_LABEL_OF_STRUCTURES: Final = "AI_STRUCTURES"
 _SIDES: Final = {"L": LEFT, "R": RIGHT, "B": BILATERAL}
@@ -106,6 +107,9 @@ def frames_of_segment(segmentation: Dataset, number: int) -> list[tuple[int, str
 def _description(tracked: TrackedLesion, model: ModelIdentity) -> highdicom.seg.SegmentDescription:
     plan = model.plan_of(tracked.number)
     label = plan.label if model.outlines_structures else f"{plan.label} {tracked.number}"
+    if model.outlines_extents:
+        # Cut from the left part: what a viewer shows must not look like a boundary.
+        label = f"{label[: _LABEL_MAX - len(_EXTENT)]}{_EXTENT}"
     return highdicom.seg.SegmentDescription(
         segment_number=tracked.lesion.label,
         segment_label=label[:_LABEL_MAX],

@@ -61,7 +61,8 @@ def lesion_groups(
     outline = sr.PlanarROIMeasurementsAndQualitativeEvaluations(
         referenced_region=_outline(lesion, source),
         measurements=_measurements([_area(lesion), *([] if source.is_placed else told)]),
-        geometric_purpose=coded(codes.OUTLINE),
+        # PS3.16 CID 219: what surrounds a detected lesion is not its outline.
+        geometric_purpose=coded(codes.BOUNDED_BY if findings.model.outlines_extents else codes.OUTLINE),
         **common(),
     )
     if source.is_placed:

@@ -136,7 +136,8 @@ def _order(
     from models.training.readers import READERS
     from pipeline.training_cases import read_dicom_seg
 
-    if data is None and recipe.data.folder is None and recipe.kind == "own":
+    is_made = recipe.data.reader == "generated-nodules"
+    if data is None and recipe.data.folder is None and recipe.kind == "own" and not is_made:
         raise wrong_use(f"{file} does not say where the cases lie. Add data.folder, or give --data.")
     if data is None:
         data = DEFAULT_DATA if recipe.data.folder is None else file.parent / recipe.data.folder
