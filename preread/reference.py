@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from typer.core import TyperArgument, TyperGroup, TyperOption
 
 from config.settings import Branch, PeerSettings, Settings
+from preread.packages_page import packages_page
 
 HEAD = "<!-- written by scripts/docs from the code; do not edit -->\n\n"
 
@@ -172,6 +173,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "commands.md": commands_page,
     "refusals.md": refusals_page,
     "conformance.md": conformance_page,
+    "packages.md": lambda: packages_page(HEAD),
 }
 
 
