@@ -62,10 +62,12 @@ class JudgedOn:
                 return CasesIn("own", place, self._checked(place))
             except (CasesError, SplitError) as error:
                 faults.append(error)
-        try:
-            return self._prepared_now(folder)
-        except CasesError as error:
-            raise faults[-1] from error
+        for place in (folder, *sorted(inner for inner in folder.glob("*") if inner.is_dir())):
+            try:
+                return self._prepared_now(place)
+            except (CasesError, SplitError) as error:
+                faults.insert(0, error)
+        raise faults[-1]
 
     def _prepared_now(self, folder: Path) -> CasesIn:
         recipe, data = self.recipe, self.recipe.data
