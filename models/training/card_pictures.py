@@ -43,16 +43,22 @@ def draw_pictures(predictor: Predictor, cases: Sequence[PicturedCase]) -> list[t
             cells = structure_cells(case, prediction.labels, findings)
             said = structures_said(prediction.labels, case.truth, [one.label for one in findings.segments])
         else:
-            found, truth = prediction.labels > 0, None if case.truth is None else case.truth > 0
-            cells = [
-                outlined(plane, found[k], None if truth is None else truth[k], CELL_PIXELS)
-                for k, plane in enumerate(case.volume.array)
-            ]
+            truth = None if case.truth is None else case.truth > 0
+            cells = lesion_cells(case, prediction.labels)
             said = said_of(prediction, truth)
         name = f"pictures/{index + 1}.jpg"
         save_jpeg(contact_sheet(cells, min(6, len(cells))), predictor.package.folder / name)
         captions.append((name, f"{case.sentence}: {said}"))
     return captions
+
+
+def lesion_cells(case: PicturedCase, numbers: Labels) -> list[NDArray[np.uint8]]:
+    """Every slice of a case with the model's outlines, and the reader's where there are any."""
+    truth = None if case.truth is None else case.truth > 0
+    return [
+        outlined(plane, numbers[k] > 0, None if truth is None else truth[k], CELL_PIXELS)
+        for k, plane in enumerate(case.volume.array)
+    ]
 
 
 def structure_cells(case: PicturedCase, numbers: Labels, findings: Findings) -> list[NDArray[np.uint8]]:

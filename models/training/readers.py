@@ -28,7 +28,7 @@ PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 GEOMETRY_MM = 0.1  # by which corners of image and mask may differ
 
 
-class _Fault(Exception):  # becomes LeftOut
+class ReadFault(Exception):  # becomes LeftOut, or the error of a command
     """Why a case cannot be used."""
 
 
@@ -156,7 +156,7 @@ def pair(
             outline = read_volume(mask)
             _same_place(volume, outline)
             truth = outline.array
-    except _Fault as fault:
+    except ReadFault as fault:
         return LeftOut(name, str(fault), is_fault=True)
     return FoundCase(name, group, class_name, volume, truth)
 
@@ -164,13 +164,13 @@ def pair(
 def read_volume(path: Path) -> Volume:
     """An image file as a volume: NIfTI with its geometry, pictures as one grey slice without one."""
     if not path.is_file():
-        raise _Fault(f"{path.name} is missing")
+        raise ReadFault(f"{path.name} is missing")
     suffix = "".join(path.suffixes[-2:]) if path.name.endswith(".nii.gz") else path.suffix.lower()
     if suffix in NIFTI:
         return _nifti(path)
     if suffix in PICTURES:
         return _picture(path)
-    raise _Fault(f"{path.name} is neither NIfTI nor a picture ({', '.join((*NIFTI, *PICTURES))})")
+    raise ReadFault(f"{path.name} is neither NIfTI nor a picture ({', '.join((*NIFTI, *PICTURES))})")
 
 
 def _nifti(path: Path) -> Volume:
@@ -181,11 +181,11 @@ def _nifti(path: Path) -> Volume:
         array = np.asarray(stored.dataobj)
         affine = LPS_FROM_RAS @ np.asarray(stored.affine, dtype=np.float64)
     except Exception as error:  # noqa: BLE001  # nibabel raises many kinds for a broken file
-        raise _Fault(f"{path.name} cannot be read as NIfTI: {error}") from None
+        raise ReadFault(f"{path.name} cannot be read as NIfTI: {error}") from None
     if array.ndim == 4 and array.shape[3] == 1:
         array = array[..., 0]
     if array.ndim != 3 or array.dtype.kind not in "iuf":
-        raise _Fault(f"{path.name} holds {array.dtype} of shape {array.shape}; one 3D volume is needed")
+        raise ReadFault(f"{path.name} holds {array.dtype} of shape {array.shape}; one 3D volume is needed")
     # NIfTI indexes (column, row, slice) and maps to RAS.
     steps = np.linalg.norm(affine[:3, :3], axis=0)
     try:
@@ -196,7 +196,7 @@ def _nifti(path: Path) -> Volume:
             float(steps[2]),
         )
     except VolumeError as error:
-        raise _Fault(f"{path.name}: {error}") from None
+        raise ReadFault(f"{path.name}: {error}") from None
 
 
 def _picture(path: Path) -> Volume:
@@ -207,14 +207,14 @@ def _picture(path: Path) -> Volume:
             is_deep = picture.mode.startswith(("I", "F"))  # 16 bits and more keep their values
             array: NDArray[Any] = np.asarray(picture if is_deep else picture.convert("L"))
     except (OSError, ValueError, SyntaxError) as error:
-        raise _Fault(f"{path.name} cannot be read as a picture: {error}") from None
+        raise ReadFault(f"{path.name} cannot be read as a picture: {error}") from None
     return Volume(array[None].copy())
 
 
 def _same_place(image: Volume, mask: Volume) -> None:
     if image.array.shape != mask.array.shape:
         sizes = [" x ".join(map(str, one.array.shape)) for one in (image, mask)]
-        raise _Fault(f"its mask is {sizes[1]} (slices, rows, columns), its image {sizes[0]}")
+        raise ReadFault(f"its mask is {sizes[1]} (slices, rows, columns), its image {sizes[0]}")
     if image.affine is None or mask.affine is None:
         return
     slices, rows, columns = image.array.shape
@@ -223,7 +223,7 @@ def _same_place(image: Volume, mask: Volume) -> None:
     )
     apart = float(np.linalg.norm((corners @ (image.affine - mask.affine).T)[:, :3], axis=1).max())
     if apart > GEOMETRY_MM:
-        raise _Fault(f"its mask lies {apart:.1f} mm away from its image; resample it onto the image")
+        raise ReadFault(f"its mask lies {apart:.1f} mm away from its image; resample it onto the image")
 
 
 def stem(name: str) -> str:

@@ -23,6 +23,7 @@ from preread.commands.options import (
     settings_and_logs,
 )
 from preread.commands.package_names import PackageName, package_named
+from preread.commands.predicting import predict
 from preread.commands.recipes import init
 from preread.commands.sorting import golden_row, show_sorter, sorter_named
 from preread.commands.training import train
@@ -32,6 +33,7 @@ app.command()(init)
 app.command()(train)
 app.command("import")(import_model)
 app.command()(finish)
+app.command()(predict)
 app.command()(evaluate)
 app.command()(compare)
 app.command()(explain)

@@ -13,7 +13,7 @@ from models.package import installed_packages_folder, list_packages, load_packag
 from models.predictor import Predictor
 from preread.commands.models import app
 
-IDS = ("brain-flair-lesion", "breast-us-lesion")
+IDS = ("brain-flair-lesion", "breast-us-lesion", "hippocampus-volume")
 DATA = Path(__file__).parents[4] / "shared" / "data"
 
 
@@ -21,7 +21,7 @@ def shipped(package_id):
     return load_package(installed_packages_folder() / package_id)
 
 
-def test_exactly_the_two_packages_are_shipped_and_whole():
+def test_exactly_these_packages_are_shipped_and_whole():
     listings = list_packages([installed_packages_folder()])
     assert [(listing.folder.name, listing.error) for listing in listings] == [(name, None) for name in IDS]
     assert [listing.package.manifest.id for listing in listings] == list(IDS)
@@ -35,7 +35,8 @@ def test_weights_of_all_packages_together_stay_below_forty_megabytes():
 def test_the_golden_case_comes_out_as_the_package_says(package_id):
     report = Predictor(shipped(package_id), device="cpu").verify_golden()
     assert report.passed, report.message
-    assert report.lesions == 1
+    if shipped(package_id).manifest.findings.kind == "lesions":
+        assert report.lesions == 1
 
 
 @pytest.mark.parametrize("package_id", IDS)
