@@ -1,7 +1,7 @@
 """A detector's candidates against the truth: one to one, the surest first, and the curve they make."""
 
 import json
-from dataclasses import asdict
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from models.detection_prediction import drawn_detections
 from models.ellipsoids import numbered_ellipsoids
+from models.evaluation.case_result import plain_result, result_from, result_of
 from models.evaluation.detection_figures import JudgedBoxes, detection_rows, judged_boxes
 from models.evaluation.detections import hits_of_boxes
-from models.evaluation.evaluate import figures_of, result_from, result_of
+from models.evaluation.evaluate import figures_of
 from models.evaluation.kept_predictions import read_said, said_of, write_said
 from models.evaluation.lesions import match_lesions
 from models.evaluation.measures import candidates_of
@@ -124,9 +125,8 @@ def test_results_are_kept_as_json_and_give_the_same_figures():
     results = []
     for name in ("a", "b"):
         case = case_of(name=name)
-        plain = asdict(result_of(case, found.labels, None, None))
-        plain["boxes"] = asdict(judged_boxes(case, found.detected))
-        results.append(result_from(json.loads(json.dumps(plain))))
+        result = replace(result_of(case, found.labels, None, None), boxes=judged_boxes(case, found.detected))
+        results.append(result_from(json.loads(json.dumps(plain_result(result)))))
     rows = {row.metric: row for row in figures_of("own", results, "scored", unit="patients")}
     assert {"cpm", "cpm_from_6_mm", "sensitivity_at_1_false"} < set(rows)
     assert rows["lesions_found"].value == 0.5

@@ -4,8 +4,8 @@ import pytest
 
 from models.compression.verdict import Gain, new_mistakes, newly_drawn, objections
 from models.evaluation.bootstrap import PairedDifference
+from models.evaluation.case_result import CaseResult
 from models.evaluation.compare import PairedRow
-from models.evaluation.evaluate import CaseResult
 
 FASTER = Gain(100, 90, (3.0, 3.0, 3.0), (1.5, 1.6, 1.4))
 SMALLER = Gain(100, 50, (3.0, 3.0, 3.0), (3.0, 3.0, 3.0))
