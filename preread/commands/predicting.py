@@ -67,11 +67,15 @@ def predict(
             [(row["input"], row["outcome"], ", ".join(row["files"])) for row in rows],
             empty="Nothing was found to read. Name DICOM, NIfTI or picture files.",
         )
-    if not rows or not all(row["analysed"] for row in rows):
+    outcomes = {row["analysed"] for row in rows}
+    if True not in outcomes or False in outcomes:
         raise typer.Exit(1)
 
 
-def _row(source: str, outcome: str, files: list[str], *, analysed: bool, **more: Any) -> dict[str, Any]:
+def _row(
+    source: str, outcome: str, files: list[str], *, analysed: bool | None, **more: Any
+) -> dict[str, Any]:
+    """`analysed`: None where there was nothing to analyse."""
     return {"input": source, "analysed": analysed, "outcome": outcome, "files": files, **more}
 
 
@@ -107,7 +111,7 @@ def _of_dicom(
     from pipeline.study_files import StudyFiles
 
     files = StudyFiles(paths)
-    rows = [_row(str(path), f"left out: {why}", [], analysed=True) for path, why in files.left_out]
+    rows = [_row(str(path), f"left out: {why}", [], analysed=None) for path, why in files.left_out]
     return [*(_of_study(predictor, study, files, out, settings) for study in files.studies), *rows]
 
 

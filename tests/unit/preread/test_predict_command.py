@@ -88,6 +88,13 @@ def test_labels_of_a_nifti_file_lie_where_the_file_lies(tmp_path):
     assert numbers[0]["volume_ml"] == pytest.approx(numbers[0]["voxels"] / 1000, abs=1e-3)
 
 
+def test_a_folder_without_images_is_a_failure(tmp_path):
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "notes.txt").write_text("no image")
+    code, (row,) = predict("breast-us-lesion", tmp_path / "study", "--out", tmp_path / "out")
+    assert (code, row["analysed"]) == (1, None)
+
+
 def test_a_broken_file_is_named_and_the_others_are_read(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no picture")
     grey = np.random.default_rng(1).integers(0, 255, (60, 80)).astype(np.uint8)
